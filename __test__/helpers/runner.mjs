@@ -1,0 +1,42 @@
+// The other side of inProcess: evaluates the function that comes through stdin, and writes what it returned to descriptor 3.
+import cp from 'node:child_process'
+import fs from 'node:fs'
+import { createRequire } from 'node:module'
+import net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import { createInterface } from 'node:readline'
+import workers from 'node:worker_threads'
+
+// By its file, as a namespace may hide the directory that the package is in.
+const lib = createRequire(import.meta.url)('../../index.js')
+const { source, args } = JSON.parse(fs.readFileSync(0, 'utf8'))
+
+let test
+/** Asks the test. */
+async function outside(message) {
+  if (!test) {
+    const socket = new net.Socket({ fd: 4 })
+    test = { socket, lines: createInterface(socket)[Symbol.asyncIterator]() }
+  }
+  test.socket.write(`${JSON.stringify(message)}\n`)
+  return JSON.parse((await test.lines.next()).value)
+}
+
+/** Waits for what another process does; the test's own limit ends a wait in vain. */
+async function until(condition) {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 1))
+}
+
+const bigints = (_, value) => (typeof value === 'bigint' ? { $bigint: value.toString() } : value)
+
+let answer
+try {
+  const fn = (0, eval)(`(${source})`)
+  answer = { value: (await fn({ lib, fs, cp, os, path, workers, until, outside }, ...args)) ?? null }
+} catch (error) {
+  const { name, message, stack } = error
+  answer = { error: { ...error, name, message, stack } }
+}
+fs.writeSync(3, JSON.stringify(answer, bigints))
+process.exit()

@@ -1,0 +1,58 @@
+use linux_clone_process::{ThreadFailure, WorkingDirectory, align_all, setns_all, unshare_all};
+use linux_clone_syscalls::{self as kernel, Namespace};
+use napi_derive::napi;
+
+use crate::convert::{descriptor, flags};
+use crate::failure::{Failure, Outcome, failure, outcome};
+
+/// A kind of namespace.
+#[napi(object)]
+pub struct NamespaceKind {
+    pub name: String,
+    pub flag: u32,
+}
+
+/// Every kind of namespace.
+#[napi]
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "the flags of namespaces have 32 bits")]
+pub fn namespace_kinds() -> Vec<NamespaceKind> {
+    let convert =
+        |kind: &Namespace| NamespaceKind { name: kind.name.to_owned(), flag: kind.flag.bits() as u32 };
+    Namespace::ALL.iter().map(convert).collect()
+}
+
+/// unshare(2).
+#[napi]
+pub fn unshare(bits: u32) -> Option<Failure> {
+    failure(kernel::unshare(flags(bits)))
+}
+
+/// setns(2).
+#[napi]
+pub fn setns(fd: i32, nstype: u32) -> Option<Failure> {
+    failure(descriptor("setns", fd).and_then(|fd| kernel::setns(fd, flags(nstype))))
+}
+
+/// unshare(2) for every thread: whether threads have working directories of their own since then.
+#[napi]
+pub fn unshare_every_thread(bits: u32, may_separate: bool) -> Outcome<bool> {
+    outcome(unshare_all(flags(bits), may_separate), is_separate)
+}
+
+/// setns(2) for every thread: whether threads have working directories of their own since then.
+#[napi]
+pub fn setns_every_thread(fd: i32, nstype: u32, may_separate: bool) -> Outcome<bool> {
+    let fd = descriptor("setns", fd).map_err(ThreadFailure::from);
+    outcome(fd.and_then(|fd| setns_all(fd, flags(nstype), may_separate)), is_separate)
+}
+
+/// Gives every thread the calling one's working directory and umask.
+#[napi]
+pub fn align_threads() -> Option<Failure> {
+    failure(align_all())
+}
+
+fn is_separate(directory: WorkingDirectory) -> bool {
+    directory == WorkingDirectory::Separate
+}

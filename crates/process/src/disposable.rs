@@ -1,0 +1,178 @@
+//! Processes that are thrown away.
+//!
+//! # Safety
+//!
+//! Each child runs on a copy of our memory, or on a stack of its own while we are suspended, and does
+//! nothing but system calls on what was prepared.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use linux_clone_syscalls::clone::{Copied, copy};
+use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, PidfdSignalFlags, Result, pidfd_send_signal};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+
+use crate::child::perform;
+use crate::plan::Action;
+use crate::signals::Blocked;
+
+/// Milliseconds.
+const MOMENT: u8 = 1;
+
+/// A copy of this process with one thread and all signals blocked, killed and reaped when it is dropped.
+#[derive(Debug)]
+pub struct Disposable {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Disposable {
+    /// Starts `task` on `data` in the copy, which ends when the task returns, or with the calling thread.
+    ///
+    /// The task does what [`crate::child`] may do: system calls on prepared data.
+    pub fn start<T>(flags: CloneFlags, task: fn(&T), data: &T) -> Result<Self> {
+        refuse_to_be_init()?;
+        let _blocked = Blocked::all()?;
+        // SAFETY: the callers' flags share neither memory nor signal handlers, and the child ends below.
+        match unsafe { copy(flags) }? {
+            Copied::Parent { pid, pidfd } => Ok(Self { pid, pidfd }),
+            Copied::Child => {
+                // SAFETY: integers only.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                task(data);
+                // SAFETY: the copy ends here, without destructors or what was registered for an exit.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits until `done` says so, or it has ended: whether `done` came first.
+    pub fn wait_until(&self, done: impl Fn() -> bool) -> bool {
+        loop {
+            // In this order: what it did before it ended is seen.
+            let ended = self.has_ended();
+            if done() {
+                return true;
+            }
+            if ended {
+                return false;
+            }
+        }
+    }
+
+    /// Waits a moment for its end.
+    fn has_ended(&self) -> bool {
+        let mut polled = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut polled, MOMENT), Ok(1..))
+    }
+}
+
+impl Drop for Disposable {
+    fn drop(&mut self) {
+        // It is our child and not reaped yet: the only failure would be that it has ended.
+        let _ = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL, PidfdSignalFlags::empty());
+        reap(self.pid);
+    }
+}
+
+/// Waits for the end of a child that sends no SIGCHLD, which `__WALL` includes.
+pub fn reap(pid: Pid) {
+    while waitpid(pid, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
+}
+
+/// A stack for one child, or one thread's rehearsal, at a time.
+#[derive(Debug)]
+pub struct Stack {
+    bottom: NonNull<c_void>,
+}
+
+impl Stack {
+    const LENGTH: NonZeroUsize = NonZeroUsize::MIN.saturating_add((64 << 10) - 1);
+
+    pub fn new() -> Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel picks the address, so that nothing of ours is mapped over.
+        let memory = unsafe {
+            mmap_anonymous(None, Self::LENGTH, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_STACK)
+        };
+        memory.map(|bottom| Self { bottom }).map_err(|errno| Failure { call: "mmap", errno })
+    }
+
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping, aligned to a page.
+        unsafe { self.bottom.as_ptr().byte_add(Self::LENGTH.get()) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, has this length, and whoever ran on it has ended.
+        let _ = unsafe { munmap(self.bottom, Self::LENGTH.get()) };
+    }
+}
+
+/// What [`attempt`]'s child is given, in memory that it shares with us.
+struct Attempt<'a> {
+    actions: &'a [Action<'a>],
+    result: Cell<Result<()>>,
+}
+
+/// Tries `actions` in a child that ends at once; `flags` are for namespaces. Neither allocates nor locks, so that
+/// a parked thread can do it too.
+///
+/// The child shares our memory, so what it costs does not grow with that; we are suspended until it has ended.
+pub fn attempt(stack: &Stack, flags: CloneFlags, actions: &[Action<'_>]) -> Result<()> {
+    let attempt = Attempt { actions, result: Cell::new(Err(Failure { call: "clone", errno: Errno::ESRCH })) };
+    refuse_to_be_init()?;
+    let _blocked = Blocked::all()?;
+    #[allow(clippy::cast_possible_truncation, reason = "the flags of namespaces have 32 bits")]
+    let flags = flags.union(CloneFlags::VM).union(CloneFlags::VFORK).bits() as i32;
+    let data = (&raw const attempt).cast_mut().cast();
+    // SAFETY: the stack is not in use, and what the child reads and writes outlives it: VFORK suspends us until its end.
+    let pid = unsafe { libc::clone(attempt_in_child, stack.top(), flags, data) };
+    let pid = Errno::result(pid).map_err(|errno| Failure { call: "clone", errno })?;
+    reap(Pid::from_raw(pid));
+    attempt.result.get()
+}
+
+extern "C" fn attempt_in_child(data: *mut c_void) -> c_int {
+    // SAFETY: `attempt` passes its own, and is suspended.
+    let attempt = unsafe { &*data.cast::<Attempt<'_>>() };
+    attempt.result.set(perform(attempt.actions));
+    0
+}
+
+/// After `unshare(CLONE_NEWPID)` the next child is pid 1 of the new namespace, which ends with it: a process that is
+/// thrown away must not be that child. The link cannot be read as long as there is no pid 1.
+fn refuse_to_be_init() -> Result<()> {
+    let mut target = [0_u8; 64];
+    let path = c"/proc/thread-self/ns/pid_for_children";
+    // SAFETY: a C string, and a buffer as long as we say.
+    let length = unsafe { libc::readlink(path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
+    match Errno::result(length) {
+        // ENOENT is also what is said where /proc is not mounted; the namespaces are there if the task is.
+        Err(Errno::ENOENT) if has_namespaces() => Err(Failure { call: "clone", errno: Errno::EBUSY }),
+        _ => Ok(()),
+    }
+}
+
+fn has_namespaces() -> bool {
+    // SAFETY: a C string.
+    (unsafe { libc::access(c"/proc/thread-self/ns/pid_for_children".as_ptr(), libc::F_OK) } == 0)
+        // SAFETY: a C string.
+        || (unsafe { libc::access(c"/proc/thread-self/ns/pid".as_ptr(), libc::F_OK) } == 0)
+}

@@ -1,0 +1,263 @@
+//! unshare(2) and setns(2) for every thread of the process, or none.
+//!
+//! The kernel moves threads one by one, and refuses a mount namespace to those that share their working directory,
+//! unless they follow another process into two kinds of namespaces at once. So a helper, a copy of this process, makes the call
+//! that was asked for, with all that can fail in it; then every thread rehearses to follow it, in a child that
+//! has the thread's own credentials and filters; and then every thread does.
+//!
+//! # Safety
+//!
+//! Descriptors that the helper has opened in the table that it shares with us.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use linux_clone_syscalls::{CloneFlags, Errno, Failure, Result, nsfs};
+
+use crate::child::{can_enter, open_place, perform};
+use crate::disposable::{Disposable, Stack, attempt};
+use crate::park::Parked;
+use crate::plan::Action;
+use crate::shared::Shared;
+use crate::tasks::{own_umask, share_namespace};
+
+/// What failed, and in which thread where it was not the calling one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadFailure {
+    /// The call and its errno.
+    pub failure: Failure,
+    /// The thread, as /proc/self/task has it.
+    pub thread: Option<i32>,
+}
+
+impl ThreadFailure {
+    pub(crate) fn of(failure: Failure, thread: i32) -> Self {
+        Self { failure, thread: Some(thread) }
+    }
+}
+
+impl From<Failure> for ThreadFailure {
+    fn from(failure: Failure) -> Self {
+        Self { failure, thread: None }
+    }
+}
+
+/// What a thread of many cannot leave (unshare(2), setns(2)), or must not: descriptors and working directory are
+/// one for the process, and a pid namespace without its pid 1 cannot be followed into.
+const NOT_FOR_ALL: CloneFlags = CloneFlags::VM
+    .union(CloneFlags::THREAD)
+    .union(CloneFlags::SIGHAND)
+    .union(CloneFlags::FS)
+    .union(CloneFlags::FILES)
+    .union(CloneFlags::NEWUSER)
+    .union(CloneFlags::NEWPID)
+    .union(CloneFlags::NEWTIME);
+
+/// How the threads of the process share their working directory and umask after a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkingDirectory {
+    /// As before: one for all.
+    Shared,
+    /// Each thread has its own, all of them the same at first: see [`align_all`].
+    Separate,
+}
+
+/// unshare(2) for every thread: all of them are in the same new namespaces afterwards, or none has moved.
+///
+/// Working and root directory stay where they are, in the new mount namespace; `may_separate` says whether threads may
+/// end up with a working directory each, where there is no other way. Since Linux 5.8.
+///
+/// # Errors
+///
+/// unshare(2)'s; EINVAL for what threads cannot have; ETIMEDOUT where one does not answer; setns(2)'s.
+pub fn unshare_all(
+    flags: CloneFlags,
+    may_separate: bool,
+) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+    if flags.intersects(NOT_FOR_ALL) {
+        return Err(Failure { call: "unshare", errno: Errno::EINVAL }.into());
+    }
+    let adjustments = flags.intersection(CloneFlags::SYSVSEM);
+    let followed = flags.difference(adjustments);
+    let mut steps = Steps::default();
+    steps.adjustments(adjustments);
+    if followed.is_empty() {
+        return steps.perform(may_separate);
+    }
+    let keep_places = followed.contains(CloneFlags::NEWNS);
+    let helper = Helper::start(Action::Unshare(followed), keep_places)?;
+    steps.follow(&helper, followed);
+    steps.perform(may_separate)
+}
+
+/// setns(2) for every thread: all of them, or none has moved; `may_separate` as for [`unshare_all`]. Since Linux 5.8.
+///
+/// # Errors
+///
+/// setns(2)'s; ETIMEDOUT where a thread does not answer.
+pub fn setns_all(
+    fd: BorrowedFd<'_>,
+    nstype: CloneFlags,
+    may_separate: bool,
+) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+    let types = if nstype.is_empty() { nsfs::get_nstype(fd).unwrap_or_default() } else { nstype };
+    // Only the helper's children would enter a pid namespace: it cannot show the way.
+    let (direct, followed) = (types.intersection(CloneFlags::NEWPID), types.difference(CloneFlags::NEWPID));
+    let helper = Helper::start(Action::Setns(fd, nstype), false)?;
+    let mut steps = Steps::default();
+    if !followed.is_empty() {
+        steps.follow(&helper, followed);
+    }
+    if !direct.is_empty() {
+        steps.then(Action::Setns(fd, direct));
+    }
+    steps.perform(may_separate)
+}
+
+/// Gives every thread the calling thread's working directory and umask, for processes whose threads have their own.
+///
+/// # Errors
+///
+/// EACCES; ETIMEDOUT where a thread does not answer.
+pub fn align_all() -> std::result::Result<(), ThreadFailure> {
+    // SAFETY: a descriptor that was made in this line.
+    let cwd = unsafe { OwnedFd::from_raw_fd(open_place(c".")?) };
+    let actions = [Action::WorkingDirectory(cwd.as_fd()), Action::Umask(own_umask()?)];
+    Parked::all()?.perform(&actions)
+}
+
+/// What each thread does, in order; at most one of each kind.
+#[derive(Default)]
+struct Steps<'a> {
+    actions: Vec<Action<'a>>,
+    /// Those with which a mount namespace is entered alone, by threads that have given up what they share.
+    alone: Vec<Action<'a>>,
+}
+
+impl<'a> Steps<'a> {
+    fn adjustments(&mut self, flags: CloneFlags) {
+        if !flags.is_empty() {
+            self.then(Action::Unshare(flags));
+        }
+    }
+
+    fn then(&mut self, action: Action<'a>) {
+        self.actions.push(action);
+        self.alone.push(action);
+    }
+
+    /// With two kinds at once the kernel works on a copy of root and working directory, and lets threads that share
+    /// them enter a mount namespace: the second is the UTS namespace, the helper's being the thread's own.
+    fn follow(&mut self, helper: &'a Helper, kinds: CloneFlags) {
+        let pidfd = helper.process.pidfd();
+        if kinds == CloneFlags::NEWNS {
+            self.actions.push(Action::Setns(pidfd, kinds.union(CloneFlags::NEWUTS)));
+            self.alone.push(Action::Unshare(CloneFlags::FS));
+            self.alone.push(Action::Setns(pidfd, kinds));
+        } else {
+            self.then(Action::Setns(pidfd, kinds));
+        }
+        if let Some(Places { root, cwd }) = &helper.places {
+            self.then(Action::Root { root: root.as_fd(), cwd: cwd.as_fd() });
+        }
+    }
+
+    /// Whether a mount namespace has to be entered alone: the UTS namespace belongs to a user namespace in which this
+    /// thread has no privilege, or is not the same for all threads.
+    fn must_enter_alone(&self, stack: &Stack) -> Result<bool> {
+        let changes_uts =
+            |action: &Action<'_>| matches!(action, Action::Setns(_, kinds) if *kinds == CloneFlags::NEWNS);
+        if !self.alone.iter().any(changes_uts) {
+            return Ok(false);
+        }
+        let refused = attempt(stack, CloneFlags::empty(), &self.actions)
+            .is_err_and(|failure| failure.errno == Errno::EPERM);
+        Ok(refused || !share_namespace("uts")?)
+    }
+
+    fn perform(&self, may_separate: bool) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+        let stack = Stack::new()?;
+        let alone = self.must_enter_alone(&stack)?;
+        if alone && !may_separate {
+            return Err(Failure { call: "setns", errno: Errno::EPERM }.into());
+        }
+        let actions = if alone { &self.alone } else { &self.actions };
+        attempt(&stack, CloneFlags::empty(), actions)?;
+        let parked = Parked::all()?;
+        parked.rehearse(actions, &stack)?;
+        // First this thread: what a process of many threads is refused altogether (a user or time namespace) fails here.
+        perform(actions)?;
+        parked.perform(actions)?;
+        Ok(if alone { WorkingDirectory::Separate } else { WorkingDirectory::Shared })
+    }
+}
+
+/// A copy of this process that has made the call and stays there to be followed.
+struct Helper {
+    process: Disposable,
+    places: Option<Places>,
+}
+
+/// Root and working directory in the helper's mount namespace.
+struct Places {
+    root: OwnedFd,
+    cwd: OwnedFd,
+}
+
+/// What the helper is to do, and what it tells, in memory that both see.
+struct Errand<'a> {
+    action: Action<'a>,
+    keep_places: bool,
+    done: AtomicBool,
+    result: Cell<Result<()>>,
+    root: Cell<RawFd>,
+    cwd: Cell<RawFd>,
+}
+
+impl Helper {
+    fn start(action: Action<'_>, keep_places: bool) -> Result<Self> {
+        let errand = Shared::new(Errand {
+            action,
+            keep_places,
+            done: AtomicBool::new(false),
+            result: Cell::new(Ok(())),
+            root: Cell::new(-1),
+            cwd: Cell::new(-1),
+        })?;
+        // It opens the places in the descriptor table that it shares with us.
+        let process = Disposable::start(CloneFlags::FILES, run_errand, errand.get())?;
+        if !process.wait_until(|| errand.get().done.load(Ordering::Acquire)) {
+            return Err(Failure { call: "clone", errno: Errno::ESRCH });
+        }
+        let owned = |fd: &Cell<RawFd>| {
+            // SAFETY: where it is none of -1, the helper opened it for us.
+            (fd.get() != -1).then(|| unsafe { OwnedFd::from_raw_fd(fd.get()) })
+        };
+        let (root, cwd) = (owned(&errand.get().root), owned(&errand.get().cwd));
+        errand.get().result.get()?;
+        Ok(Self { process, places: root.zip(cwd).map(|(root, cwd)| Places { root, cwd }) })
+    }
+}
+
+fn run_errand(errand: &Errand<'_>) {
+    errand.result.set(errand.perform());
+    errand.done.store(true, Ordering::Release);
+    loop {
+        // SAFETY: no arguments; every signal is blocked, so that it returns never.
+        unsafe { libc::pause() };
+    }
+}
+
+impl Errand<'_> {
+    fn perform(&self) -> Result<()> {
+        perform(&[self.action])?;
+        if self.keep_places {
+            self.root.set(open_place(c"/")?);
+            self.cwd.set(open_place(c".")?);
+            can_enter(self.cwd.get())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! clone(2) as fork(2) would be with flags: the child is a copy that goes on where the parent stands.
+//!
+//! # Safety
+//!
+//! What returns twice is the raw system call, without the libc's handlers of fork: the child may make
+//! system calls, and touch what only its own thread owned.
+#![allow(unsafe_code)]
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::failure::named;
+use crate::{CloneFlags, Result};
+
+/// Who returned from [`copy`].
+#[derive(Debug)]
+pub enum Copied {
+    /// The child itself.
+    Child,
+    /// The parent, with what it knows of the child.
+    Parent {
+        /// The child's pid, in the caller's pid namespace.
+        pid: Pid,
+        /// The child's pidfd, close-on-exec.
+        pidfd: OwnedFd,
+    },
+}
+
+/// Makes a copy of the calling process with one thread, which sends its parent no signal when it ends.
+///
+/// References: clone(2). `CLONE_PIDFD`, which it always uses, exists since Linux 5.2.
+///
+/// # Errors
+///
+/// EAGAIN, EINVAL, ENOMEM, ENOSPC, EPERM, EUSERS.
+///
+/// # Safety
+///
+/// In the child only async-signal-safe things may happen, until it ends by `_exit`; `flags` must not hold
+/// `VM`, `VFORK`, `THREAD` or `SIGHAND`, with which the two would run on one stack.
+pub unsafe fn copy(flags: CloneFlags) -> Result<Copied> {
+    let mut pidfd: RawFd = -1;
+    let address = &raw mut pidfd;
+    #[allow(clippy::cast_possible_truncation)]
+    let flags = flags.union(CloneFlags::PIDFD).bits() as libc::c_ulong;
+    #[cfg(not(target_arch = "s390x"))]
+    // SAFETY: without a stack of its own the child runs on its copy of ours; `pidfd` outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, address, 0, 0) };
+    #[cfg(target_arch = "s390x")]
+    // SAFETY: as above; s390x takes the stack before the flags.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, 0, flags, address, 0, 0) };
+    named("clone", Errno::result(pid)).map(|pid| match pid {
+        0 => Copied::Child,
+        #[allow(clippy::cast_possible_truncation)]
+        pid => Copied::Parent {
+            pid: Pid::from_raw(pid as i32),
+            // SAFETY: the kernel wrote a new descriptor, which is ours.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        },
+    })
+}

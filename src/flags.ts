@@ -1,0 +1,38 @@
+import { namespaceKinds } from '../binding.js'
+import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
+import { nearest, uint32 } from './validate.js'
+
+/** A namespace type by its name under /proc/PID/ns. */
+export type NamespaceType = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'cgroup' | 'time'
+/** CLONE_* bits, or namespace types by name. */
+export type Flags = number | NamespaceType | readonly NamespaceType[]
+
+const bits: ReadonlyMap<string, number> = new Map(namespaceKinds().map(({ name, flag }) => [name, flag]))
+
+/** The 32 bits of unshare(2) and setns(2). */
+export function flagBits(value: unknown, name: string, caller: Caller): number {
+  if (typeof value === 'number') return uint32(value, name, caller)
+  if (typeof value === 'string') return namespaceBit(value, name, caller)
+  if (!Array.isArray(value)) {
+    throw invalidArgType(name, 'of type number or string, or an array of strings', value, caller)
+  }
+  return value.reduce<number>((sum, type: unknown, index) => {
+    const element = `${name}[${index}]`
+    if (typeof type !== 'string') throw invalidArgType(element, 'of type string', type, caller)
+    return (sum | namespaceBit(type, element, caller)) >>> 0
+  }, 0)
+}
+
+function namespaceBit(type: string, name: string, caller: Caller): number {
+  const bit = bits.get(type)
+  if (bit !== undefined) return bit
+  const known = [...bits.keys()]
+  const near = nearest(type, known)
+  const advice = near === undefined ? `known are ${known.join(', ')}` : `did you mean '${near}'?`
+  throw invalidArgValue(name, `is no namespace type; ${advice}`, type, caller)
+}
+
+/** The names of the namespace types among the bits. */
+export function typesIn(flags: number): NamespaceType[] {
+  return [...bits].filter(([, bit]) => flags & bit).map(([name]) => name as NamespaceType)
+}

@@ -1,0 +1,98 @@
+import { getSystemErrorMap } from 'node:util'
+import type { Failure } from '../binding.js'
+import type { Caller } from './argument-errors.js'
+
+/** The steps that a child goes through before its program or function starts; which one failed. */
+export type Step =
+  | 'clone'
+  | 'join'
+  | 'id-map'
+  | 'setgroups'
+  | 'time-offsets'
+  | 'cgroup'
+  | 'propagation'
+  | 'mount'
+  | 'pivot-root'
+  | 'hostname'
+  | 'network'
+  | 'rlimit'
+  | 'capabilities'
+  | 'seccomp'
+  | 'chdir'
+  | 'credentials'
+  | 'stdio'
+  | 'exec'
+
+/** A failed system call, shaped like Node's own system errors. `message` reads `EPERM: operation not permitted, unshare`. */
+export interface SystemCallError extends Error {
+  /** The errno's name, e.g. `'EPERM'`; also for those that `os.constants.errno` lacks, e.g. `'EUSERS'`. */
+  code: string
+  /** Negative, as in Node. */
+  errno: number
+  /** The call that failed, as its manual page names it: `'unshare'`, `'mount'`, `'umount2'`, `'ioctl'` … */
+  syscall: string
+  /** The path that the call was given; with `threads: 'all'`, `/proc/self/task/TID` of the thread that failed. */
+  path?: string
+  /** The second path of two. */
+  dest?: string
+  /** Set by whatever starts a child. */
+  step?: Step
+  /** What the person can do about it, where the cause is known: one sentence. */
+  hint?: string
+}
+
+/** What a call adds to its failure. */
+export interface Circumstances {
+  path?: string | null
+  dest?: string
+  /** Looks for the cause; it may read /proc, and runs only when there is an error to explain. */
+  hint?: (failure: Failure) => string | undefined
+}
+
+/** Node's own words where it knows the errno, so that its errors and ours read alike; else the kernel's name. */
+export function describe({ code, errno, reason }: Failure): [code: string, reason: string] {
+  return getSystemErrorMap().get(-errno) ?? [code, reason.charAt(0).toLowerCase() + reason.slice(1)]
+}
+
+export function systemCallError(
+  failure: Failure,
+  circumstances: Circumstances,
+  caller: Caller,
+): SystemCallError {
+  const [code, reason] = describe(failure)
+  const path = failure.thread === undefined ? circumstances.path : `/proc/self/task/${failure.thread}`
+  const { dest } = circumstances
+  let message = `${code}: ${reason}, ${failure.syscall}`
+  if (path) message += ` '${path}'`
+  if (path && dest) message += ' ->'
+  if (dest) message += ` '${dest}'`
+  const error = new Error(message) as SystemCallError
+  Error.captureStackTrace(error, caller)
+  error.errno = -failure.errno
+  error.code = code
+  error.syscall = failure.syscall
+  if (path) error.path = path
+  if (dest) error.dest = dest
+  const hint = circumstances.hint?.({ ...failure, code })
+  if (hint !== undefined) error.hint = hint
+  return error
+}
+
+/** Throws where a call without a result has failed. */
+export function check(failure: Failure | null, circumstances: Circumstances, caller: Caller): void {
+  if (failure !== null) throw systemCallError(failure, circumstances, caller)
+}
+
+/** What a call returned, where it has not failed. */
+export function unwrap<T extends number | bigint | boolean | readonly unknown[]>(
+  outcome: T | Failure,
+  circumstances: Circumstances,
+  caller: Caller,
+): T {
+  if (isFailure(outcome)) throw systemCallError(outcome, circumstances, caller)
+  return outcome
+}
+
+function isFailure(outcome: unknown): outcome is Failure {
+  return typeof outcome === 'object' && outcome !== null && !Array.isArray(outcome)
+}

@@ -1,0 +1,33 @@
+import { isMainThread } from 'node:worker_threads'
+import { alignThreads } from '../binding.js'
+import { check } from './system-call-error.js'
+
+/** Node remembers what process.cwd() said; after the kernel has moved us to another directory, it has to ask again. */
+export function refreshWorkingDirectory(): void {
+  if (!isMainThread) return
+  try {
+    process.chdir('.')
+  } catch {
+    // A directory that cannot be searched stays the working directory, and process.cwd() will say so.
+  }
+}
+
+let inStep = false
+
+/** From now on every thread has a working directory and a umask of its own: a change of the main thread's is passed on. */
+export function keepInStep(): void {
+  if (inStep) return
+  inStep = true
+  const { chdir, umask } = process
+  const [currentMask, changeMask]: [() => number, (mask: string | number) => number] = [umask, umask]
+  process.chdir = function passedOn(directory: string): void {
+    chdir(directory)
+    check(alignThreads(), { path: directory }, passedOn)
+  }
+  process.umask = function passedOn(mask?: string | number): number {
+    if (mask === undefined) return currentMask()
+    const before = changeMask(mask)
+    check(alignThreads(), {}, passedOn)
+    return before
+  }
+}

@@ -15,20 +15,15 @@ function run(command, args, options) {
 
 function binary(line) {
   if (process.version.startsWith(`v${line}.`)) return process.execPath
+  // What the package `node` would install and link, by its own name.
+  const platform = `node-linux-${process.arch}`
   const directory = path.join(root, '.nodes', line)
-  const file = path.join(directory, 'node_modules/node/bin/node')
-  if (!existsSync(file)) {
-    mkdirSync(directory, { recursive: true })
-    writeFileSync(path.join(directory, 'package.json'), '{ "private": true }\n')
-    // Its install script only links the binary of the platform's own package, which is fetched by name here.
-    const platform = `node-linux-${process.arch}`
-    const packages = [`${platform}@${line}`]
-    if (
-      !run('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...packages], { cwd: directory })
-    )
-      process.exit(1)
-    return path.join(directory, 'node_modules', platform, 'bin/node')
-  }
+  const file = path.join(directory, 'node_modules', platform, 'bin/node')
+  if (existsSync(file)) return file
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(path.join(directory, 'package.json'), '{ "private": true }\n')
+  const install = ['install', '--no-audit', '--no-fund', '--no-save', `${platform}@${line}`]
+  if (!run('npm', install, { cwd: directory })) throw new Error(`Node ${line} could not be installed`)
   return file
 }
 

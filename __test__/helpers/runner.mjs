@@ -6,6 +6,7 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
+import vm from 'node:vm'
 import workers from 'node:worker_threads'
 
 // By its file, as a namespace may hide the directory that the package is in.
@@ -32,7 +33,7 @@ const bigints = (_, value) => (typeof value === 'bigint' ? { $bigint: value.toSt
 
 let answer
 try {
-  const fn = (0, eval)(`(${source})`)
+  const fn = vm.runInThisContext(`(${source})`)
   answer = { value: (await fn({ lib, fs, cp, os, path, workers, until, outside }, ...args)) ?? null }
 } catch (error) {
   const { name, message, stack } = error

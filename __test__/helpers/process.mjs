@@ -21,7 +21,7 @@ export const inUserNamespace = ['unshare', '--user', '--map-root-user']
  */
 export async function inProcess(fn, ...rest) {
   const options =
-    typeof rest[0] === 'object' && rest[0] !== null && 'with' in rest[0] ? rest.shift().with : {}
+    typeof rest[0] === 'object' && rest[0] !== null && Object.hasOwn(rest[0], 'with') ? rest.shift().with : {}
   const { wrap = privileged, outside, env, execArgv = [] } = options
   const words = [...wrap, process.execPath, ...execArgv, runner]
   const child = spawn(words[0], words.slice(1), {
@@ -46,7 +46,8 @@ export async function run(...words) {
   const child = spawn(words[0], words.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })
   const [output, errors] = [collect(child.stdout), collect(child.stderr)]
   const [code, signal] = await once(child, 'close')
-  if (code !== 0) throw new Error(`${words.join(' ')} ended with ${signal ?? code}\n${await errors}`)
+  if (code !== 0)
+    throw new Error(`${words.join(' ')} ended with ${signal ?? code}\n${await output}${await errors}`)
   return output
 }
 

@@ -20,7 +20,7 @@ async function outside(message) {
     const socket = new net.Socket({ fd: 4 })
     test = { socket, lines: createInterface(socket)[Symbol.asyncIterator]() }
   }
-  test.socket.write(`${JSON.stringify(message)}\n`)
+  test.socket.write(`${JSON.stringify(message ?? null)}\n`)
   return JSON.parse((await test.lines.next()).value)
 }
 

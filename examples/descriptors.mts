@@ -7,9 +7,9 @@ import { KCMP_FILE, KCMP_VM, kcmp } from 'linux-clone'
 const given = openSync('/etc/passwd', 'r')
 const kept = openSync('/etc/passwd', 'r')
 const child = spawn('sh', ['-c', 'echo ready; read forever'], { stdio: ['pipe', 'pipe', 'inherit', given] })
-await once(child.stdout, 'data')
-const pid = child.pid
-if (pid === undefined) throw new Error('sh(1) cannot be started')
+const { pid, stdout } = child
+if (pid === undefined || stdout === null) throw new Error('sh(1) cannot be started')
+await once(stdout, 'data')
 
 const descriptors = (of: number): number[] => readdirSync(`/proc/${of}/fd`).map(Number)
 const reference = (of: number, fd: number): string => readlinkSync(`/proc/${of}/fd/${fd}`)

@@ -48,6 +48,10 @@ const YOUNGER = `
 #ifndef PIDFD_SELF_THREAD
 #define PIDFD_SELF_THREAD -10000
 #endif
+// Linux 6.17 has replaced this number, which no later kernel takes.
+#if defined(PIDFD_SELF_THREAD_GROUP) && PIDFD_SELF_THREAD_GROUP == -20000
+#undef PIDFD_SELF_THREAD_GROUP
+#endif
 #ifndef PIDFD_SELF_THREAD_GROUP
 #define PIDFD_SELF_THREAD_GROUP -10001
 #endif

@@ -165,7 +165,7 @@ test('the namespace that the thread has left, and ours, stay as they were', asyn
   const ours = addresses('self')
   const seen = await inProcess(
     async ({ lib, cp, outside }) => {
-      const behind = cp.spawn('sleep', ['600'])
+      const behind = cp.spawn('cat')
       lib.unshare('net')
       lib.configureLoopback()
       const seen = { inside: await outside(process.pid), behind: await outside(behind.pid) }

@@ -1,5 +1,5 @@
 // Why a call has failed, as far as /proc tells, and what can be done: one sentence an error, and only where it is known.
-import { readFileSync, readlinkSync } from 'node:fs'
+import { readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Failure } from '../binding.js'
 import { CLONE_FILES, CLONE_FS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER } from './constants.js'
 import { type NamespaceType, typesIn } from './flags.js'
@@ -83,6 +83,8 @@ function helper({ code, syscall }: Failure): string | undefined {
       return 'Pid 1 of the pid namespace for children has ended, and nothing can be started in it any more: clone(), spawn() and Namespace make a new one for each child'
     case 'ETIMEDOUT tgkill':
       return 'This thread does not answer: it blocks all signals, or is stuck in the kernel; no thread has moved'
+    case 'EAGAIN tgkill':
+      return 'As many signals are waiting as RLIMIT_SIGPENDING allows this user'
     case 'ENOENT open':
       return WITHOUT_PROC
     default:
@@ -109,7 +111,7 @@ function unshare(bits: number, everyThread: boolean): Hint {
       case 'EUSERS':
         return limits(types)
       case 'EPERM':
-        if (failure.syscall === 'setns') return apart
+        if (failure.syscall === 'setns') return refusedTogether()
         return privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'what it asks for')
       default:
         return helper(failure)
@@ -117,8 +119,14 @@ function unshare(bits: number, everyThread: boolean): Hint {
   }
 }
 
-const apart =
-  'The UTS namespace of a thread is not this one, or belongs to another user namespace, so that each thread needs a working directory of its own: call it from the main thread, or create uts together with mnt'
+/** Of EPERM where threads were to follow the helper. */
+function refusedTogether(): string {
+  // proc(5): the files of a process that is not dumpable belong to root.
+  if (statSync('/proc/self/stat').uid !== process.geteuid?.()) {
+    return 'This process is not dumpable, since its ids or capabilities were changed, and its threads may not enter the namespaces of another: prctl(PR_SET_DUMPABLE), or CAP_SYS_PTRACE'
+  }
+  return 'The UTS namespace of a thread is not this one, or belongs to another user namespace, so that each thread needs a working directory of its own: call it from the main thread, or create uts together with mnt'
+}
 
 function refusedForAll(bits: number): string {
   if (bits & CLONE_NEWPID)
@@ -155,7 +163,7 @@ function setns(fd: number, bits: number, everyThread: boolean): Hint {
         return 'The process has ended, and its namespaces with it unless something else holds them'
       case 'EPERM':
         return everyThread && failure.syscall === 'setns' && holds(CAP_SYS_ADMIN) && types.includes('mnt')
-          ? apart
+          ? refusedTogether()
           : privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'the namespace')
       default:
         return helper(failure)

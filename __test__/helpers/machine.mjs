@@ -43,7 +43,7 @@ export function compile(t, source) {
   return program
 }
 
-/** Starts a program that goes on after its first line; it, and all that it has started, ends with the test. */
+/** Starts a program that goes on after its first line. The test ends it, and waits for whatever else holds its output. */
 export async function start(t, ...words) {
   const child = spawn(words[0], words.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] })
   const closed = once(child, 'close')

@@ -32,6 +32,16 @@ export function field(text, name) {
   return new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(text)?.[1]
 }
 
+/** A path, or null where it is too long to be told. */
+function pathOf(place) {
+  try {
+    return readlinkSync(place)
+  } catch (error) {
+    if (error.code === 'ENAMETOOLONG') return null
+    throw error
+  }
+}
+
 /** Where a link of /proc leads, whatever its name is now. */
 function place(path) {
   const { dev, ino } = statSync(path)
@@ -51,7 +61,7 @@ export function threadsOf(pid) {
       isInspector: blocked === 0xfffffffe7ffbfeffn,
       ns: namespacesOf(directory),
       umask: field(status, 'Umask'),
-      cwd: readlinkSync(`${directory}/cwd`),
+      cwd: pathOf(`${directory}/cwd`),
       cwdPlace: place(`${directory}/cwd`),
       rootPlace: place(`${directory}/root`),
     }

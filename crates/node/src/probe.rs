@@ -14,14 +14,14 @@ pub struct Finding {
 /// Tries every feature.
 #[napi]
 pub fn probe() -> Outcome<Vec<Finding>> {
-    outcome(process::probe(), |findings| findings.into_iter().map(convert).collect())
+    outcome(process::probe(), |findings| findings.iter().map(convert).collect())
 }
 
-fn convert(finding: process::Finding) -> Finding {
-    let (failure, missing) = match finding.obstacle {
+fn convert(finding: &process::Finding) -> Finding {
+    let (failure, missing) = match &finding.obstacle {
         None => (None, None),
-        Some(Obstacle::Refused(failure)) => (Some(failure.into()), None),
-        Some(Obstacle::Missing(what)) => (None, Some(what.to_owned())),
+        Some(Obstacle::Refused(failure)) => (Some((*failure).into()), None),
+        Some(Obstacle::Missing(what)) => (None, Some((*what).to_owned())),
     };
     Finding { feature: finding.feature.to_owned(), failure, missing }
 }

@@ -94,12 +94,14 @@ pub fn mount_data_length() -> u32 {
 
 /// sethostname(2).
 #[napi]
+#[allow(clippy::needless_pass_by_value, reason = "a function of JavaScript's owns its arguments")]
 pub fn sethostname(name: String) -> Option<Failure> {
     failure(kernel::sethostname(OsStr::new(&name)))
 }
 
 /// setdomainname(2).
 #[napi]
+#[allow(clippy::needless_pass_by_value, reason = "a function of JavaScript's owns its arguments")]
 pub fn setdomainname(name: String) -> Option<Failure> {
     failure(kernel::setdomainname(OsStr::new(&name)))
 }

@@ -72,8 +72,11 @@ fn give_up_privileges(id: u32) -> Result<()> {
     // SAFETY: three integers.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) };
     failing_as("setresuid", Errno::result(result))?;
-    // SAFETY: two integers. Having changed ids, the process could not write its own id maps (user_namespaces(7)).
-    let result = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+    // Having changed ids, the process could not write its own id maps (user_namespaces(7)). Both are of the memory, so
+    // that only a child whose memory is not ours may do this.
+    let dumpable: libc::c_ulong = 1;
+    // SAFETY: integers only.
+    let result = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, dumpable) };
     failing_as("prctl", Errno::result(result)).map(drop)
 }
 
@@ -82,8 +85,9 @@ fn allow_all_filter() -> Result<()> {
     const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     let mut filter = [libc::sock_filter { code: RETURN_CONSTANT, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW }];
     let program = libc::sock_fprog { len: 1, filter: filter.as_mut_ptr() };
+    let (yes, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: integers only.
-    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, unused, unused, unused) };
     failing_as("prctl", Errno::result(result))?;
     // SAFETY: the program and its one instruction outlive the call, which copies them.
     let result =

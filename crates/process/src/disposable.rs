@@ -11,25 +11,25 @@ use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use linux_clone_syscalls::clone::{Copied, copy};
-use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, PidfdSignalFlags, Result, pidfd_send_signal};
-use nix::poll::{PollFd, PollFlags, poll};
+use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, Result};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::child::perform;
 use crate::plan::Action;
 use crate::signals::Blocked;
 
-/// Milliseconds.
-const MOMENT: u8 = 1;
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// A copy of this process with one thread and all signals blocked, killed and reaped when it is dropped.
 #[derive(Debug)]
 pub struct Disposable {
     pid: Pid,
-    pidfd: OwnedFd,
+    pidfd: Option<OwnedFd>,
 }
 
 impl Disposable {
@@ -38,6 +38,7 @@ impl Disposable {
     /// The task does what [`crate::child`] may do: system calls on prepared data.
     pub fn start<T>(flags: CloneFlags, task: fn(&T), data: &T) -> Result<Self> {
         refuse_to_be_init()?;
+        let parent = Pid::this();
         let _blocked = Blocked::all()?;
         // SAFETY: the callers' flags share neither memory nor signal handlers, and the child ends below.
         match unsafe { copy(flags) }? {
@@ -45,6 +46,11 @@ impl Disposable {
             Copied::Child => {
                 // SAFETY: integers only.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                // 0 is a parent in another pid namespace; another number is who inherits orphans, the parent being gone.
+                if ![parent.as_raw(), 0].contains(&Pid::parent().as_raw()) {
+                    // SAFETY: as below.
+                    unsafe { libc::_exit(1) }
+                }
                 task(data);
                 // SAFETY: the copy ends here, without destructors or what was registered for an exit.
                 unsafe { libc::_exit(0) }
@@ -56,42 +62,79 @@ impl Disposable {
         self.pid
     }
 
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    /// Since Linux 5.2.
+    pub fn pidfd(&self) -> Result<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd).ok_or(Failure { call: "clone", errno: Errno::ENOSYS })
     }
 
     /// Waits until `done` says so, or it has ended: whether `done` came first.
     pub fn wait_until(&self, done: impl Fn() -> bool) -> bool {
         loop {
             // In this order: what it did before it ended is seen.
-            let ended = self.has_ended();
+            let ended = self.status(libc::WNOHANG).is_some();
             if done() {
                 return true;
             }
             if ended {
                 return false;
             }
+            std::thread::sleep(MOMENT);
         }
     }
 
-    /// Waits a moment for its end.
-    fn has_ended(&self) -> bool {
-        let mut polled = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut polled, MOMENT), Ok(1..))
+    /// Waits for its end: whether it came to the end of its task, rather than being killed.
+    pub fn finish(self) -> bool {
+        self.status(0) == Some(0)
     }
+
+    /// Its exit status, or the signal that ended it, negative; it stays to be reaped.
+    fn status(&self, options: c_int) -> Option<c_int> {
+        // SAFETY: the structure is plain data, for which zero is valid.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let how = libc::WEXITED | libc::WNOWAIT | libc::__WALL | options;
+        loop {
+            // SAFETY: the call only writes what it found into `info`.
+            let result =
+                unsafe { libc::waitid(libc::P_PID, self.pid.as_raw().cast_unsigned(), &raw mut info, how) };
+            if Errno::result(result) != Err(Errno::EINTR) {
+                break;
+            }
+        }
+        // SAFETY: waitid(2) has filled in these, or has left them zero.
+        let (pid, status) = unsafe { child_of(&info) };
+        (pid != 0).then_some(if info.si_code == libc::CLD_EXITED { status } else { -status })
+    }
+}
+
+/// # Safety
+///
+/// `info` is what waitid(2) wrote, or all zeros.
+unsafe fn child_of(info: &libc::siginfo_t) -> (libc::pid_t, c_int) {
+    // SAFETY: as the caller says.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as the caller says.
+    let status = unsafe { info.si_status() };
+    (pid, status)
 }
 
 impl Drop for Disposable {
     fn drop(&mut self) {
-        // It is our child and not reaped yet: the only failure would be that it has ended.
-        let _ = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL, PidfdSignalFlags::empty());
+        // It is our child and not reaped yet, so that no other process can have its pid; pidfd_send_signal(2), unlike
+        // kill(2), may be forbidden by a filter.
+        let _ = kill(self.pid, Signal::SIGKILL);
         reap(self.pid);
     }
 }
 
 /// Waits for the end of a child that sends no SIGCHLD, which `__WALL` includes.
-pub fn reap(pid: Pid) {
-    while waitpid(pid, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
+/// Whether it ended with status 0.
+pub fn reap(pid: Pid) -> bool {
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => {}
+            status => return matches!(status, Ok(WaitStatus::Exited(_, 0))),
+        }
+    }
 }
 
 /// A stack for one child, or one thread's rehearsal, at a time.
@@ -136,7 +179,7 @@ struct Attempt<'a> {
 ///
 /// The child shares our memory, so what it costs does not grow with that; we are suspended until it has ended.
 pub fn attempt(stack: &Stack, flags: CloneFlags, actions: &[Action<'_>]) -> Result<()> {
-    let attempt = Attempt { actions, result: Cell::new(Err(Failure { call: "clone", errno: Errno::ESRCH })) };
+    let attempt = Attempt { actions, result: Cell::new(Ok(())) };
     refuse_to_be_init()?;
     let _blocked = Blocked::all()?;
     #[allow(clippy::cast_possible_truncation, reason = "the flags of namespaces have 32 bits")]
@@ -145,7 +188,10 @@ pub fn attempt(stack: &Stack, flags: CloneFlags, actions: &[Action<'_>]) -> Resu
     // SAFETY: the stack is not in use, and what the child reads and writes outlives it: VFORK suspends us until its end.
     let pid = unsafe { libc::clone(attempt_in_child, stack.top(), flags, data) };
     let pid = Errno::result(pid).map_err(|errno| Failure { call: "clone", errno })?;
-    reap(Pid::from_raw(pid));
+    if !reap(Pid::from_raw(pid)) {
+        // It was killed, perhaps while it wrote its result.
+        return Err(Failure { call: "clone", errno: Errno::ESRCH });
+    }
     attempt.result.get()
 }
 

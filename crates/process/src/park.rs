@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::io::Write;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -28,6 +29,12 @@ use crate::threads::ThreadFailure;
 /// How long a thread may take to come: it may be in a system call that no signal interrupts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a thread may block every signal: longer than it takes to start another one.
+const PATIENCE_WITH_THE_DEAF: Duration = Duration::from_secs(1);
+
+/// For how long a thread that may be Node's SignalInspector has to look like it.
+const LONGER_THAN_A_MOMENT: Duration = Duration::from_millis(50);
+
 /// More threads than a Node process has by orders of magnitude; statics, as a late signal may find them at any time.
 const CAPACITY: usize = 4096;
 
@@ -42,6 +49,16 @@ mod state {
     pub const ORDERED: u32 = 3;
     /// It is to leave the handler.
     pub const RELEASED: u32 = 4;
+}
+
+/// What a pass over the threads has found.
+enum Found {
+    /// Nobody new.
+    Nobody,
+    /// Threads that have been called now.
+    Called,
+    /// Nobody but threads that block every signal: the first.
+    Deaf(i32),
 }
 
 struct Slot {
@@ -71,6 +88,7 @@ struct Order<'a> {
 /// Every other thread of the process, waiting; they go on when it is dropped.
 pub struct Parked {
     count: usize,
+    tasks: Tasks,
     _blocked: Blocked,
     _turn: MutexGuard<'static, ()>,
 }
@@ -82,37 +100,61 @@ impl Parked {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let tasks = Tasks::of_this_process()?;
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
-        let mut parked = Self { count: 0, _blocked: Blocked::all()?, _turn: turn };
+        let mut parked = Self { count: 0, tasks, _blocked: Blocked::all()?, _turn: turn };
         let deadline = Instant::now() + PATIENCE;
+        let mut inspector = Inspector::default();
+        let (mut deaf_since, mut round) = (None, 0);
         // A thread that is still running may start another: until a pass finds none that is new.
-        while parked.call_new_ones(&tasks, signal)? {
+        loop {
+            let found = parked.call_new_ones(signal, &mut inspector)?;
             for slot in parked.slots() {
                 wait_for(slot, deadline)?;
             }
+            match found {
+                Found::Nobody => return Ok(parked),
+                Found::Called => deaf_since = None,
+                Found::Deaf(thread) => {
+                    if deaf_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_WITH_THE_DEAF {
+                        let failure = Failure { call: "tgkill", errno: Errno::ETIMEDOUT };
+                        return Err(ThreadFailure::of(failure, thread));
+                    }
+                    pause(&mut round);
+                }
+            }
         }
-        Ok(parked)
     }
 
-    /// Sends the signal to each thread that has not had it: whether there was one.
-    fn call_new_ones(&mut self, tasks: &Tasks, signal: c_int) -> std::result::Result<bool, ThreadFailure> {
-        let (own, before) = (gettid(), self.count);
-        let mut inspector_seen = false;
+    /// Sends the signal to each thread that has not had it, and could take it.
+    fn call_new_ones(
+        &mut self,
+        signal: c_int,
+        inspector: &mut Inspector,
+    ) -> std::result::Result<Found, ThreadFailure> {
+        let Self { count, tasks, .. } = self;
+        let (own, before) = (gettid(), *count);
+        let mut deaf = None;
         tasks.for_each(|task| {
-            let known = SLOTS[..self.count].iter().any(|slot| slot.tid.load(Ordering::Relaxed) == task.tid);
-            if task.tid == own || known || task.is_kernel_worker {
+            let is_known = SLOTS[..*count].iter().any(|slot| {
+                slot.tid.load(Ordering::Relaxed) == task.tid
+                    && slot.state.load(Ordering::Acquire) != state::FREE
+            });
+            if task.tid == own || is_known || task.is_kernel_worker {
                 return Ok(());
             }
-            if blocks_everything(&task) && !inspector_seen && is_signal_inspector(&task) {
-                inspector_seen = true;
+            if blocks_everything(&task) {
+                // For a moment, as a thread does that starts another, or for good.
+                if !inspector.is(&task, tasks)? {
+                    deaf = deaf.or(Some(task.shown));
+                }
                 return Ok(());
             }
-            let Some(slot) = SLOTS.get(self.count) else {
+            let Some(slot) = SLOTS.get(*count) else {
                 return Err(ThreadFailure::of(Failure { call: "tgkill", errno: Errno::E2BIG }, task.shown));
             };
             slot.tid.store(task.tid, Ordering::Relaxed);
             slot.shown.store(task.shown, Ordering::Relaxed);
             slot.state.store(state::CALLED, Ordering::Release);
-            self.count += 1;
+            *count += 1;
             if let Err(errno) = tgkill(task.tid, signal) {
                 slot.state.store(state::FREE, Ordering::Relaxed);
                 // It ended between the listing and the signal.
@@ -122,7 +164,33 @@ impl Parked {
             }
             Ok(())
         })?;
-        Ok(self.count > before)
+        Ok(match deaf {
+            _ if *count > before => Found::Called,
+            Some(thread) => Found::Deaf(thread),
+            None => Found::Nobody,
+        })
+    }
+
+    /// Whether all parked threads are in the calling one's namespace (`b"ns/uts"` …).
+    pub fn share_namespace(&self, link: &[u8]) -> Result<bool> {
+        let (own, mut shown) = (gettid(), 0);
+        self.tasks.for_each::<Failure>(|task| {
+            if task.tid == own {
+                shown = task.shown;
+            }
+            Ok(())
+        })?;
+        let identity = self.tasks.namespace(shown, link)?;
+        for slot in self.parked() {
+            if self.tasks.namespace(slot.shown.load(Ordering::Relaxed), link)? != identity {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn parked(&self) -> impl Iterator<Item = &'static Slot> {
+        self.slots().iter().filter(|slot| slot.state.load(Ordering::Acquire) == state::PARKED)
     }
 
     fn slots(&self) -> &'static [Slot] {
@@ -141,22 +209,21 @@ impl Parked {
 
     fn order(&self, order: &Order<'_>) -> std::result::Result<(), ThreadFailure> {
         ORDER.store(ptr::from_ref(order).cast_mut().cast(), Ordering::Release);
-        let result = self
-            .slots()
-            .iter()
-            .filter(|slot| slot.state.load(Ordering::Acquire) == state::PARKED)
-            .try_for_each(|slot| {
-                slot.state.store(state::ORDERED, Ordering::Release);
-                wake(&slot.state);
-                let mut round = 0;
-                while slot.state.load(Ordering::Acquire) == state::ORDERED {
-                    pause(&mut round);
+        let result = self.parked().try_for_each(|slot| {
+            let failed = |failure| Err(ThreadFailure::of(failure, slot.shown.load(Ordering::Relaxed)));
+            slot.state.store(state::ORDERED, Ordering::Release);
+            wake(&slot.state);
+            let mut round = 0;
+            while slot.state.load(Ordering::Acquire) == state::ORDERED {
+                pause(&mut round);
+                // A filter may kill it for what it does.
+                if tgkill(slot.tid.load(Ordering::Relaxed), 0) == Err(Errno::ESRCH) {
+                    slot.state.store(state::FREE, Ordering::Release);
+                    return failed(Failure { call: "tgkill", errno: Errno::ESRCH });
                 }
-                order
-                    .result
-                    .get()
-                    .map_err(|failure| ThreadFailure::of(failure, slot.shown.load(Ordering::Relaxed)))
-            });
+            }
+            order.result.get().or_else(failed)
+        });
         ORDER.store(ptr::null_mut(), Ordering::Release);
         result
     }
@@ -192,9 +259,44 @@ fn blocks_everything(task: &Task) -> bool {
     task.blocked & BLOCKABLE == BLOCKABLE
 }
 
-/// Node's thread that turns SIGUSR1 into an inspector: since Node 24 it bears the name; before, it bears the program's.
-fn is_signal_inspector(task: &Task) -> bool {
-    matches!(task.name(), b"SignalInspector" | b"node" | b"MainThread")
+/// What is known of Node's thread that turns SIGUSR1 into an inspector.
+#[derive(Default)]
+struct Inspector {
+    /// Who may be it, and since when it has looked like it.
+    suspect: Option<(i32, Instant)>,
+}
+
+/// Its tid, once it is known.
+static INSPECTOR: AtomicI32 = AtomicI32::new(0);
+
+impl Inspector {
+    /// Whether it is this thread, which blocks every signal. Since Node 24 it bears its name. Before, it is the first of
+    /// those (Node makes it before it runs any program) that waits on a semaphore, and goes on so while all others are
+    /// parked.
+    fn is(&mut self, task: &Task, tasks: &Tasks) -> Result<bool> {
+        if task.tid == INSPECTOR.load(Ordering::Relaxed) || task.name() == b"SignalInspector" {
+            return Ok(true);
+        }
+        let is_main = task.tid == Pid::this().as_raw();
+        if is_main || !waits_on_futex(task, tasks)? {
+            self.suspect = self.suspect.filter(|(tid, _)| *tid != task.tid);
+            return Ok(false);
+        }
+        let (suspect, since) = *self.suspect.get_or_insert_with(|| (task.tid, Instant::now()));
+        let is_it = suspect == task.tid && since.elapsed() > LONGER_THAN_A_MOMENT;
+        if is_it {
+            INSPECTOR.store(suspect, Ordering::Relaxed);
+        }
+        Ok(is_it)
+    }
+}
+
+fn waits_on_futex(task: &Task, tasks: &Tasks) -> Result<bool> {
+    let mut expected = [0; 8];
+    let mut rest = &mut expected[..];
+    // Eight bytes hold the number of every system call.
+    let _ = write!(rest, "{}", libc::SYS_futex);
+    Ok(tasks.system_call(task.shown)? == Some(expected))
 }
 
 fn wait_for(slot: &Slot, deadline: Instant) -> std::result::Result<(), ThreadFailure> {

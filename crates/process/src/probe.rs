@@ -111,7 +111,9 @@ fn try_in_a_process(caller: &Caller) -> Result<Vec<Finding>> {
         )?,
     };
     let process = Disposable::start(CloneFlags::empty(), run, &trials)?;
-    process.wait_until(|| false);
+    if !process.finish() {
+        return Err(Failure { call: "clone", errno: Errno::ESRCH });
+    }
     let found = trials.list.iter().zip(trials.results.get()).map(|((feature, _), result)| Finding {
         feature,
         obstacle: result.get().err().map(Obstacle::Refused),
@@ -131,7 +133,9 @@ fn run(trials: &Trials<'_>) {
         result.set(match trial {
             Trial::Actions(flags, actions) => attempt(&trials.stack, *flags, actions),
             Trial::Clone3(flags, set_tid, cgroup) => {
-                clone3::ends_at_once(*flags, set_tid, cgroup.map(AsFd::as_fd)).map(reap)
+                clone3::ends_at_once(*flags, set_tid, cgroup.map(AsFd::as_fd)).map(|pid| {
+                    reap(pid);
+                })
             }
         });
     }
@@ -308,7 +312,8 @@ fn own_cgroup() -> std::result::Result<OwnedFd, Obstacle> {
         let mut fields = mount.split(' ').skip(3);
         let (root, place) = (fields.next()?, fields.next()?);
         let below = own.strip_prefix(root.trim_end_matches('/'))?;
-        kind.starts_with("cgroup2 ").then(|| format!("{place}{below}"))
+        let is_below = below.is_empty() || below.starts_with('/');
+        (is_below && kind.starts_with("cgroup2 ")).then(|| format!("{}{below}", unescaped(place)))
     });
     let path = directories
         .next()
@@ -316,4 +321,11 @@ fn own_cgroup() -> std::result::Result<OwnedFd, Obstacle> {
     let path = CString::new(path).map_err(|_| Obstacle::Missing("the own cgroup has no path"))?;
     open(path.as_c_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| Failure { call: "open", errno }.into())
+}
+
+/// A path as mountinfo writes it, with space, tab, newline and backslash as three octal digits.
+fn unescaped(path: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
 }

@@ -6,14 +6,13 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::fs::metadata;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::str::FromStr;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::read;
 
 /// What matters of one thread.
@@ -25,10 +24,12 @@ pub struct Task {
     pub shown: i32,
     /// The signals that it blocks, the first in bit 0.
     pub blocked: u64,
-    name: [u8; 16],
     /// A worker of the kernel's (`io_uring`): it takes no signals and runs no code of the process.
     pub is_kernel_worker: bool,
+    name: Name,
 }
+
+type Name = [u8; 16];
 
 impl Task {
     pub fn name(&self) -> &[u8] {
@@ -45,6 +46,9 @@ pub struct Tasks {
 /// The bits of a task's flags in its stat file that mark the kernel's workers inside a process.
 const PF_IO_WORKER: u64 = 0x10;
 const PF_USER_WORKER: u64 = 0x4000;
+
+/// What is not in the form that proc(5) describes.
+const MALFORMED: Failure = Failure { call: "read", errno: Errno::EBADMSG };
 
 impl Tasks {
     pub fn of_this_process() -> Result<Self> {
@@ -74,12 +78,31 @@ impl Tasks {
                 at += record.max(1);
                 let shown = name.to_bytes();
                 if shown.first().is_some_and(u8::is_ascii_digit)
-                    && let Some(task) = self.read(shown)
+                    && let Some(task) = self.read(shown)?
                 {
                     visit(task)?;
                 }
             }
         }
+    }
+
+    /// The identity of a thread's namespace (`b"ns/uts"` …); `None` where the thread has ended.
+    pub fn namespace(&self, shown: i32, link: &[u8]) -> Result<Option<u64>> {
+        let mut digits = [0; 12];
+        let path = Path::new(&[decimal(shown, &mut digits), link])?;
+        present(fstatat(&self.directory, path.as_c_str(), AtFlags::empty()), "newfstatat")
+            .map(|status| status.map(|status| status.st_ino))
+    }
+
+    /// The number of the system call that a thread is in, as text: `b"running"` where it is in none.
+    pub fn system_call(&self, shown: i32) -> Result<Option<[u8; 8]>> {
+        let mut digits = [0; 12];
+        let Some(file) = self.open(decimal(shown, &mut digits), b"syscall")? else { return Ok(None) };
+        let mut text = [0; 8];
+        let Some(length) = present(read(&file, &mut text), "read")? else { return Ok(None) };
+        let end = text[..length].iter().position(u8::is_ascii_whitespace).unwrap_or(length);
+        text[end..].fill(0);
+        Ok(Some(text))
     }
 
     fn rewind(&self) -> Result<()> {
@@ -104,41 +127,122 @@ impl Tasks {
             .map_err(|errno| Failure { call: "getdents64", errno })
     }
 
-    /// `None` where the thread has ended meanwhile.
-    fn read(&self, shown: &[u8]) -> Option<Task> {
-        let mut text = [0; 4096];
-        let status = self.contents(shown, b"status", &mut text)?;
-        let mut name = [0; 16];
-        let shown_name = field(status, b"Name:")?;
-        let length = shown_name.len().min(name.len());
-        name[..length].copy_from_slice(&shown_name[..length]);
-        let blocked = u64::from_str_radix(std::str::from_utf8(field(status, b"SigBlk:")?).ok()?, 16).ok()?;
-        // One id for each pid namespace from this /proc's down to the thread's own.
-        let tid = field(status, b"NSpid:")
-            .and_then(|ids| ids.split(|byte| *byte == b'\t').next_back())
-            .unwrap_or(shown);
-        let (tid, shown_number) = (number(tid)?, number(shown)?);
-        let mut text = [0; 1024];
-        let stat = self.contents(shown, b"stat", &mut text)?;
-        // The name in brackets may hold anything, brackets too; flags are the seventh field after it.
-        let end = stat.iter().rposition(|byte| *byte == b')')?;
-        let flags: u64 = number(stat[end..].split(|byte| *byte == b' ').nth(7)?)?;
-        let is_kernel_worker = flags & (PF_IO_WORKER | PF_USER_WORKER) != 0;
-        Some(Task { tid, shown: shown_number, blocked, name, is_kernel_worker })
+    /// `None` where the thread has ended meanwhile. Whatever else goes wrong is an error: nobody may be overlooked.
+    fn read(&self, shown: &[u8]) -> Result<Option<Task>> {
+        let Some(status) = self.open(shown, b"status")? else { return Ok(None) };
+        let (mut name, mut blocked, mut tid) = (None, None, None);
+        let read_whole = each_line(&status, |line| {
+            if let Some(value) = line.strip_prefix(b"Name:\t") {
+                name = Some(to_name(value));
+            } else if let Some(value) = line.strip_prefix(b"SigBlk:\t") {
+                blocked =
+                    std::str::from_utf8(value).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            } else if let Some(value) = line.strip_prefix(b"NSpid:\t") {
+                // One id for each pid namespace from this /proc's down to the thread's own.
+                tid = value.split(|byte| *byte == b'\t').next_back().and_then(number);
+            }
+        })?;
+        if !read_whole {
+            return Ok(None);
+        }
+        let Some(stat) = self.open(shown, b"stat")? else { return Ok(None) };
+        let Some(flags) = flags(&stat)? else { return Ok(None) };
+        Ok(Some(Task {
+            tid: tid.ok_or(MALFORMED)?,
+            shown: number(shown).ok_or(MALFORMED)?,
+            blocked: blocked.ok_or(MALFORMED)?,
+            is_kernel_worker: flags & (PF_IO_WORKER | PF_USER_WORKER) != 0,
+            name: name.ok_or(MALFORMED)?,
+        }))
     }
 
-    fn contents<'a>(&self, task: &[u8], file: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-        let mut path = [0; 64];
-        let mut rest = &mut path[..];
-        for part in [task, b"/", file] {
-            rest.write_all(part).ok()?;
-        }
-        let path = CStr::from_bytes_until_nul(&path).ok()?;
-        let file =
-            openat(self.directory.as_fd(), path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-        let length = read(&file, buffer).ok()?;
-        buffer.get(..length)
+    fn open(&self, task: &[u8], file: &[u8]) -> Result<Option<OwnedFd>> {
+        let path = Path::new(&[task, file])?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        present(openat(self.directory.as_fd(), path.as_c_str(), flags, Mode::empty()), "openat")
     }
+}
+
+/// A task's flags in its stat file; `None` where the thread has ended.
+fn flags(stat: &OwnedFd) -> Result<Option<u64>> {
+    let mut text = [0; 1024];
+    let Some(length) = present(read(stat, &mut text), "read")? else { return Ok(None) };
+    // The name in brackets may hold anything, brackets too; behind it stand state, ppid and so on.
+    let end = text[..length].iter().rposition(|byte| *byte == b')').ok_or(MALFORMED)?;
+    let flags = text[end..length].split(|byte| *byte == b' ').nth(7);
+    flags.and_then(number).map(Some).ok_or(MALFORMED)
+}
+
+/// What is not there because its thread has ended is no failure.
+fn present<T>(result: nix::Result<T>, call: &'static str) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        Err(errno) => Err(Failure { call, errno }),
+    }
+}
+
+/// A short path, on the stack.
+struct Path {
+    bytes: [u8; 64],
+}
+
+impl Path {
+    fn new(parts: &[&[u8]]) -> Result<Self> {
+        let mut bytes = [0; 64];
+        let mut rest = &mut bytes[..63];
+        for (index, part) in parts.iter().enumerate() {
+            let separator: &[u8] = if index == 0 { b"" } else { b"/" };
+            rest.write_all(separator).and_then(|()| rest.write_all(part)).map_err(|_| MALFORMED)?;
+        }
+        Ok(Self { bytes })
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+    }
+}
+
+fn decimal(number: i32, digits: &mut [u8; 12]) -> &[u8] {
+    let mut rest = &mut digits[..];
+    // Twelve bytes hold every i32.
+    let _ = write!(rest, "{number}");
+    let unused = rest.len();
+    &digits[..12 - unused]
+}
+
+/// Calls `visit` for each line but those longer than the buffer (`Groups:` has no limit, and nothing that we ask for);
+/// false where the thread has ended.
+fn each_line(file: &OwnedFd, mut visit: impl FnMut(&[u8])) -> Result<bool> {
+    let mut buffer = [0; 4096];
+    let (mut filled, mut is_rest_of_long_line) = (0, false);
+    loop {
+        let Some(length) = present(read(file, &mut buffer[filled..]), "read")? else { return Ok(false) };
+        if length == 0 {
+            return Ok(true);
+        }
+        filled += length;
+        let mut start = 0;
+        while let Some(end) = buffer[start..filled].iter().position(|byte| *byte == b'\n') {
+            if !is_rest_of_long_line {
+                visit(&buffer[start..start + end]);
+            }
+            is_rest_of_long_line = false;
+            start += end + 1;
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+        if filled == buffer.len() {
+            (filled, is_rest_of_long_line) = (0, true);
+        }
+    }
+}
+
+fn to_name(value: &[u8]) -> Name {
+    let mut name = Name::default();
+    let length = value.len().min(name.len());
+    name[..length].copy_from_slice(&value[..length]);
+    name
 }
 
 fn as_bytes(words: &[u64; 512]) -> &[u8] {
@@ -146,37 +250,16 @@ fn as_bytes(words: &[u64; 512]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
-fn field<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
-}
-
-fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
+fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
     std::str::from_utf8(digits).ok()?.trim().parse().ok()
-}
-
-/// Whether all threads are in one namespace of this kind (`"uts"` …). Allocates.
-pub fn share_namespace(kind: &str) -> Result<bool> {
-    let failed = |error: io::Error| Failure {
-        call: "stat",
-        errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-    };
-    let own = metadata(format!("/proc/thread-self/ns/{kind}")).map_err(failed)?.ino();
-    let mut shared = true;
-    Tasks::of_this_process()?.for_each::<Failure>(|task| {
-        // One that has ended meanwhile is in none.
-        let theirs = metadata(format!("/proc/self/task/{}/ns/{kind}", task.shown));
-        shared &= theirs.map_or(true, |theirs| theirs.ino() == own);
-        Ok(())
-    })?;
-    Ok(shared)
 }
 
 /// The calling thread's umask, read without changing it. Allocates.
 pub fn own_umask() -> Result<Mode> {
     let failed = |errno| Failure { call: "open", errno };
-    let status = std::fs::read("/proc/thread-self/status")
+    let status = std::fs::read_to_string("/proc/thread-self/status")
         .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
-    let octal = field(&status, b"Umask:").and_then(|text| std::str::from_utf8(text).ok());
-    let mask = octal.and_then(|text| libc::mode_t::from_str_radix(text, 8).ok());
-    mask.map(Mode::from_bits_retain).ok_or(failed(Errno::ENODATA))
+    let octal = status.lines().find_map(|line| line.strip_prefix("Umask:\t"));
+    let mask = octal.and_then(|octal| libc::mode_t::from_str_radix(octal, 8).ok());
+    mask.map(Mode::from_bits_retain).ok_or(MALFORMED)
 }

@@ -21,7 +21,7 @@ use crate::disposable::{Disposable, Stack, attempt};
 use crate::park::Parked;
 use crate::plan::Action;
 use crate::shared::Shared;
-use crate::tasks::{own_umask, share_namespace};
+use crate::tasks::own_umask;
 
 /// What failed, and in which thread where it was not the calling one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn unshare_all(
     }
     let keep_places = followed.contains(CloneFlags::NEWNS);
     let helper = Helper::start(Action::Unshare(followed), keep_places)?;
-    steps.follow(&helper, followed);
+    steps.follow(&helper, followed)?;
     steps.perform(may_separate)
 }
 
@@ -102,13 +102,29 @@ pub fn setns_all(
     nstype: CloneFlags,
     may_separate: bool,
 ) -> std::result::Result<WorkingDirectory, ThreadFailure> {
-    let types = if nstype.is_empty() { nsfs::get_nstype(fd).unwrap_or_default() } else { nstype };
+    let types = if nstype.is_empty() {
+        nsfs::get_nstype(fd).or_else(|failure| match failure.errno {
+            Errno::EBADF => Err(Failure { call: "setns", ..failure }),
+            // No namespace's descriptor: with a pidfd, types have to be named.
+            _ => Ok(CloneFlags::empty()),
+        })?
+    } else {
+        nstype
+    };
+    // Refused before anything is tried: entering one changes what may be done to the memory that a rehearsal shares with us.
+    let refused = |errno| Err(Failure { call: "setns", errno }.into());
+    if types.is_empty() || types.contains(CloneFlags::NEWUSER) {
+        return refused(Errno::EINVAL);
+    }
+    if types.contains(CloneFlags::NEWTIME) {
+        return refused(Errno::EUSERS);
+    }
     // Only the helper's children would enter a pid namespace: it cannot show the way.
     let (direct, followed) = (types.intersection(CloneFlags::NEWPID), types.difference(CloneFlags::NEWPID));
     let helper = Helper::start(Action::Setns(fd, nstype), false)?;
     let mut steps = Steps::default();
     if !followed.is_empty() {
-        steps.follow(&helper, followed);
+        steps.follow(&helper, followed)?;
     }
     if !direct.is_empty() {
         steps.then(Action::Setns(fd, direct));
@@ -150,8 +166,8 @@ impl<'a> Steps<'a> {
 
     /// With two kinds at once the kernel works on a copy of root and working directory, and lets threads that share
     /// them enter a mount namespace: the second is the UTS namespace, the helper's being the thread's own.
-    fn follow(&mut self, helper: &'a Helper, kinds: CloneFlags) {
-        let pidfd = helper.process.pidfd();
+    fn follow(&mut self, helper: &'a Helper, kinds: CloneFlags) -> Result<()> {
+        let pidfd = helper.process.pidfd()?;
         if kinds == CloneFlags::NEWNS {
             self.actions.push(Action::Setns(pidfd, kinds.union(CloneFlags::NEWUTS)));
             self.alone.push(Action::Unshare(CloneFlags::FS));
@@ -162,30 +178,30 @@ impl<'a> Steps<'a> {
         if let Some(Places { root, cwd }) = &helper.places {
             self.then(Action::Root { root: root.as_fd(), cwd: cwd.as_fd() });
         }
+        Ok(())
     }
 
     /// Whether a mount namespace has to be entered alone: the UTS namespace belongs to a user namespace in which this
     /// thread has no privilege, or is not the same for all threads.
-    fn must_enter_alone(&self, stack: &Stack) -> Result<bool> {
-        let changes_uts =
-            |action: &Action<'_>| matches!(action, Action::Setns(_, kinds) if *kinds == CloneFlags::NEWNS);
-        if !self.alone.iter().any(changes_uts) {
+    fn must_enter_alone(&self, parked: &Parked, stack: &Stack) -> Result<bool> {
+        let enters_alone = |action: &Action<'_>| matches!(*action, Action::Setns(_, CloneFlags::NEWNS));
+        if !self.alone.iter().any(enters_alone) {
             return Ok(false);
         }
         let refused = attempt(stack, CloneFlags::empty(), &self.actions)
             .is_err_and(|failure| failure.errno == Errno::EPERM);
-        Ok(refused || !share_namespace("uts")?)
+        Ok(refused || !parked.share_namespace(b"ns/uts")?)
     }
 
     fn perform(&self, may_separate: bool) -> std::result::Result<WorkingDirectory, ThreadFailure> {
         let stack = Stack::new()?;
-        let alone = self.must_enter_alone(&stack)?;
+        let parked = Parked::all()?;
+        let alone = self.must_enter_alone(&parked, &stack)?;
         if alone && !may_separate {
             return Err(Failure { call: "setns", errno: Errno::EPERM }.into());
         }
         let actions = if alone { &self.alone } else { &self.actions };
         attempt(&stack, CloneFlags::empty(), actions)?;
-        let parked = Parked::all()?;
         parked.rehearse(actions, &stack)?;
         // First this thread: what a process of many threads is refused altogether (a user or time namespace) fails here.
         perform(actions)?;
@@ -228,14 +244,15 @@ impl Helper {
         })?;
         // It opens the places in the descriptor table that it shares with us.
         let process = Disposable::start(CloneFlags::FILES, run_errand, errand.get())?;
-        if !process.wait_until(|| errand.get().done.load(Ordering::Acquire)) {
-            return Err(Failure { call: "clone", errno: Errno::ESRCH });
-        }
+        let is_done = process.wait_until(|| errand.get().done.load(Ordering::Acquire));
         let owned = |fd: &Cell<RawFd>| {
             // SAFETY: where it is none of -1, the helper opened it for us.
             (fd.get() != -1).then(|| unsafe { OwnedFd::from_raw_fd(fd.get()) })
         };
         let (root, cwd) = (owned(&errand.get().root), owned(&errand.get().cwd));
+        if !is_done {
+            return Err(Failure { call: "clone", errno: Errno::ESRCH });
+        }
         errand.get().result.get()?;
         Ok(Self { process, places: root.zip(cwd).map(|(root, cwd)| Places { root, cwd }) })
     }

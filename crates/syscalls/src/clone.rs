@@ -23,14 +23,14 @@ pub enum Copied {
     Parent {
         /// The child's pid, in the caller's pid namespace.
         pid: Pid,
-        /// The child's pidfd, close-on-exec.
-        pidfd: OwnedFd,
+        /// The child's pidfd, close-on-exec; a kernel before 5.2 gives none, and says nothing.
+        pidfd: Option<OwnedFd>,
     },
 }
 
 /// Makes a copy of the calling process with one thread, which sends its parent no signal when it ends.
 ///
-/// References: clone(2). `CLONE_PIDFD`, which it always uses, exists since Linux 5.2.
+/// References: clone(2), with `CLONE_PIDFD`.
 ///
 /// # Errors
 ///
@@ -45,19 +45,20 @@ pub unsafe fn copy(flags: CloneFlags) -> Result<Copied> {
     let address = &raw mut pidfd;
     #[allow(clippy::cast_possible_truncation)]
     let flags = flags.union(CloneFlags::PIDFD).bits() as libc::c_ulong;
+    let none: libc::c_ulong = 0;
     #[cfg(not(target_arch = "s390x"))]
     // SAFETY: without a stack of its own the child runs on its copy of ours; `pidfd` outlives the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, address, 0, 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, address, none, none) };
     #[cfg(target_arch = "s390x")]
     // SAFETY: as above; s390x takes the stack before the flags.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, 0, flags, address, 0, 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, none, flags, address, none, none) };
     named("clone", Errno::result(pid)).map(|pid| match pid {
         0 => Copied::Child,
         #[allow(clippy::cast_possible_truncation)]
         pid => Copied::Parent {
             pid: Pid::from_raw(pid as i32),
-            // SAFETY: the kernel wrote a new descriptor, which is ours.
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+            // SAFETY: what is no longer -1 is a new descriptor, which the kernel wrote for us.
+            pidfd: (pidfd != -1).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }),
         },
     })
 }

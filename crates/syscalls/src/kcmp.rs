@@ -39,14 +39,7 @@ pub fn kcmp(first: Pid, second: Pid, kind: i32, index1: u32, index2: u32) -> Res
     }
     // SAFETY: with any kind but KCMP_EPOLL_TFD the kernel reads the indices as numbers.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_kcmp,
-            first.as_raw(),
-            second.as_raw(),
-            kind,
-            u64::from(index1),
-            u64::from(index2),
-        )
+        libc::syscall(libc::SYS_kcmp, first.as_raw(), second.as_raw(), kind, word(index1), word(index2))
     };
     order(result)
 }
@@ -62,16 +55,14 @@ pub fn kcmp_epoll(first: Pid, second: Pid, index1: u32, slot: &EpollSlot) -> Res
     let slot = ptr::from_ref(slot);
     // SAFETY: the slot outlives the call, which only reads it.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_kcmp,
-            first.as_raw(),
-            second.as_raw(),
-            KCMP_EPOLL_TFD,
-            u64::from(index1),
-            slot,
-        )
+        libc::syscall(libc::SYS_kcmp, first.as_raw(), second.as_raw(), KCMP_EPOLL_TFD, word(index1), slot)
     };
     order(result)
+}
+
+/// An index as wide as the kernel's `unsigned long`, which is what a variadic function has to be given.
+fn word(index: u32) -> libc::c_ulong {
+    index.into()
 }
 
 #[allow(clippy::cast_possible_truncation)]

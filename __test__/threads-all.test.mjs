@@ -162,6 +162,23 @@ test("SignalInspector is found where the program bears another name than Node's"
   }
 })
 
+test('SignalInspector is found where the process is older than its Node', async (t) => {
+  const { before, after } = await inProcess(
+    async ({ lib, outside }) => {
+      const before = await outside()
+      lib.unshare('uts', { threads: 'all' })
+      return { before, after: await outside() }
+    },
+    {
+      with: {
+        outside: threadsOfCaller,
+        wrap: [...privileged, 'sh', '-c', 'sleep 2; exec "$@"', 'sh'],
+      },
+    },
+  )
+  assertAllMoved(t, before, after, ['uts'])
+})
+
 for (const [situation, wrap] of situations) {
   test(`fs.promises, dns.lookup and Workers see a new mount namespace, ${situation}`, async (t) => {
     const hosts = readFileSync('/etc/hosts', 'utf8')

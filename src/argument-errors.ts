@@ -18,12 +18,30 @@ function withCode(Class: ErrorClass, code: string, message: string, caller: Call
   return error
 }
 
+/** Reading an object may run the caller's code, which may throw. */
+function className(value: object): string {
+  try {
+    const name: unknown = value.constructor?.name
+    return typeof name === 'string' ? name : ''
+  } catch {
+    return ''
+  }
+}
+
+function shown(value: unknown, depth: number): string {
+  try {
+    return inspect(value, { depth })
+  } catch {
+    return 'an object that cannot be shown'
+  }
+}
+
 function received(value: unknown): string {
   if (value === null || value === undefined) return `Received ${value}`
-  if (typeof value === 'function') return `Received function ${value.name}`
+  if (typeof value === 'function') return 'Received a function'
   if (typeof value === 'object') {
-    const name = value.constructor?.name
-    return name ? `Received an instance of ${name}` : `Received ${inspect(value, { depth: -1 })}`
+    const name = className(value)
+    return name ? `Received an instance of ${name}` : `Received ${shown(value, -1)}`
   }
   const text = inspect(value, { colors: false })
   return `Received type ${typeof value} (${text.length > 28 ? `${text.slice(0, 25)}...` : text})`
@@ -45,13 +63,13 @@ export function outOfRange(name: string, expected: string, value: number, caller
 }
 
 export function invalidArgValue(name: string, reason: string, value: unknown, caller: Caller): Error {
-  const text = inspect(value, { depth: 0 })
-  const shown = text.length > 128 ? `${text.slice(0, 125)}...` : text
+  const whole = shown(value, 0)
+  const text = whole.length > 128 ? `${whole.slice(0, 125)}...` : whole
   const kind = name.includes('.') ? 'property' : 'argument'
   return withCode(
     TypeError,
     'ERR_INVALID_ARG_VALUE',
-    `The ${kind} '${name}' ${reason}. Received ${shown}`,
+    `The ${kind} '${name}' ${reason}. Received ${text}`,
     caller,
   )
 }

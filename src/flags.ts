@@ -1,6 +1,6 @@
 import { namespaceKinds } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
-import { nearest, uint32 } from './validate.js'
+import { isArray, nearest, uint32 } from './validate.js'
 
 /** A namespace type by its name under /proc/PID/ns. */
 export type NamespaceType = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'cgroup' | 'time'
@@ -13,14 +13,18 @@ const bits: ReadonlyMap<string, number> = new Map(namespaceKinds().map(({ name, 
 export function flagBits(value: unknown, name: string, caller: Caller): number {
   if (typeof value === 'number') return uint32(value, name, caller)
   if (typeof value === 'string') return namespaceBit(value, name, caller)
-  if (!Array.isArray(value)) {
+  if (!isArray(value)) {
     throw invalidArgType(name, 'of type number or string, or an array of strings', value, caller)
   }
-  return value.reduce<number>((sum, type: unknown, index) => {
+  let sum = 0
+  // By index: a hole is undefined, and not left out.
+  for (let index = 0; index < value.length; index++) {
     const element = `${name}[${index}]`
+    const type = value[index]
     if (typeof type !== 'string') throw invalidArgType(element, 'of type string', type, caller)
-    return (sum | namespaceBit(type, element, caller)) >>> 0
-  }, 0)
+    sum |= namespaceBit(type, element, caller)
+  }
+  return sum >>> 0
 }
 
 function namespaceBit(type: string, name: string, caller: Caller): number {

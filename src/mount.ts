@@ -1,5 +1,6 @@
-import * as binding from '../binding.js'
-import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
+import binding = require('../binding.js')
+
+import { type Caller, invalidArgType, invalidArgValue, outOfRange } from './argument-errors.js'
 import { hints } from './hints.js'
 import { check } from './system-call-error.js'
 import { isRecord, text, textOrNull, uint32 } from './validate.js'
@@ -36,6 +37,9 @@ export function mount(
   const on = text(target, 'target', mount)
   const type = textOrNull(fstype, 'fstype', mount)
   const given = uint32(flags, 'flags', mount)
+  if (typeof data === 'object' && data !== null && !isRecord(data)) {
+    throw invalidArgType('data', 'of type string or a plain object', data, mount)
+  }
   const { bits, own } = isRecord(data)
     ? fromOptions(given, data)
     : { bits: given, own: textOrNull(data, 'data', mount) }
@@ -83,7 +87,7 @@ function ownOption(option: string, value: unknown, caller: Caller): string | nul
       return value ? option : null
     case 'number':
       if (!Number.isSafeInteger(value) || (value < 0 && octalOptions.has(option))) {
-        throw invalidArgValue(name, 'must be an integer', value, caller)
+        throw outOfRange(name, 'an integer', value, caller)
       }
       return `${option}=${value.toString(octalOptions.has(option) ? 8 : 10)}`
     case 'string':

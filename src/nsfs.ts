@@ -1,4 +1,5 @@
-import * as binding from '../binding.js'
+import binding = require('../binding.js')
+
 import { hints } from './hints.js'
 import { unwrap } from './system-call-error.js'
 import { int32 } from './validate.js'

@@ -1,4 +1,5 @@
-import * as binding from '../binding.js'
+import binding = require('../binding.js')
+
 import type { NamespaceType } from './flags.js'
 import { hints } from './hints.js'
 import { describe, unwrap } from './system-call-error.js'

@@ -1,4 +1,5 @@
-import * as binding from '../binding.js'
+import binding = require('../binding.js')
+
 import { invalidArgType, invalidArgValue } from './argument-errors.js'
 import { KCMP_EPOLL_TFD } from './constants.js'
 import { hints } from './hints.js'

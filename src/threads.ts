@@ -1,5 +1,5 @@
-import { isMainThread } from 'node:worker_threads'
-import * as binding from '../binding.js'
+import binding = require('../binding.js')
+
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
 import { CLONE_NEWNS } from './constants.js'
 import { type Flags, flagBits } from './flags.js'
@@ -38,7 +38,7 @@ export function unshare(flags: Flags, options?: ThreadOptions): void {
   const everyThread = wantsEveryThread(options, unshare)
   const hint = hints.unshare(bits, everyThread)
   if (everyThread) {
-    if (unwrap(binding.unshareEveryThread(bits, isMainThread), { hint }, unshare)) keepInStep()
+    if (unwrap(binding.unshareEveryThread(bits), { hint }, unshare)) keepInStep()
   } else {
     check(binding.unshare(bits), { hint }, unshare)
   }
@@ -62,7 +62,7 @@ export function setns(fd: number, nstype: Flags = 0, options?: ThreadOptions): v
   const everyThread = wantsEveryThread(options, setns)
   const hint = hints.setns(descriptor, bits, everyThread)
   if (everyThread) {
-    if (unwrap(binding.setnsEveryThread(descriptor, bits, isMainThread), { hint }, setns)) keepInStep()
+    if (unwrap(binding.setnsEveryThread(descriptor, bits), { hint }, setns)) keepInStep()
   } else {
     check(binding.setns(descriptor, bits), { hint }, setns)
   }

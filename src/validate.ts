@@ -41,8 +41,25 @@ export function textOrNull(value: unknown, name: string, caller: Caller): string
   return value === null ? null : text(value, name, caller)
 }
 
+/** An object as `{}` makes it: another's properties (a Map's, a Buffer's) are not what they seem. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (typeof value !== 'object' || value === null) return false
+  try {
+    const prototype = Object.getPrototypeOf(value)
+    return prototype === null || Object.getPrototypeOf(prototype) === null
+  } catch {
+    // A revoked Proxy.
+    return false
+  }
+}
+
+export function isArray(value: unknown): value is unknown[] {
+  try {
+    return Array.isArray(value)
+  } catch {
+    // A revoked Proxy.
+    return false
+  }
 }
 
 /** An object of options: an unknown one is an error, since what a typo meant would silently be left out. */

@@ -1,14 +1,12 @@
-import { isMainThread } from 'node:worker_threads'
 import { alignThreads } from '../binding.js'
 import { check } from './system-call-error.js'
 
 /** Node remembers what process.cwd() said; after the kernel has moved us to another directory, it has to ask again. */
 export function refreshWorkingDirectory(): void {
-  if (!isMainThread) return
   try {
     process.chdir('.')
   } catch {
-    // A directory that cannot be searched stays the working directory, and process.cwd() will say so.
+    // A Worker has no process.chdir; and a directory that cannot be searched stays the working directory.
   }
 }
 

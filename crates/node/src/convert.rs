@@ -1,22 +1,8 @@
-//! # Safety
-//!
-//! Descriptors are integers in JavaScript: whoever passes one vouches for it, as with Node's own fs.
-#![allow(unsafe_code)]
-
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 
-use linux_clone_syscalls::{CloneFlags, Errno, Failure};
+use linux_clone_syscalls::CloneFlags;
 use napi::{Error, Result, Status};
-
-/// A descriptor for the time of one call; -1, which Rust has no place for, is what the kernel would say of it.
-pub fn descriptor<'a>(call: &'static str, fd: i32) -> std::result::Result<BorrowedFd<'a>, Failure> {
-    if fd == -1 {
-        return Err(Failure { call, errno: Errno::EBADF });
-    }
-    // SAFETY: it is not -1, and the kernel answers EBADF for what is no open descriptor.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
-}
 
 /// From here on the descriptor is JavaScript's to close.
 pub fn number(fd: OwnedFd) -> i32 {

@@ -1,8 +1,8 @@
-use linux_clone_process::{ThreadFailure, WorkingDirectory, align_all, setns_all, unshare_all};
+use linux_clone_process::{WorkingDirectory, align_all, setns_all, unshare_all};
 use linux_clone_syscalls::{self as kernel, Namespace};
 use napi_derive::napi;
 
-use crate::convert::{descriptor, flags};
+use crate::convert::flags;
 use crate::failure::{Failure, Outcome, failure, outcome};
 
 /// A kind of namespace.
@@ -31,20 +31,19 @@ pub fn unshare(bits: u32) -> Option<Failure> {
 /// setns(2).
 #[napi]
 pub fn setns(fd: i32, nstype: u32) -> Option<Failure> {
-    failure(descriptor("setns", fd).and_then(|fd| kernel::setns(fd, flags(nstype))))
+    failure(kernel::setns(fd, flags(nstype)))
 }
 
 /// unshare(2) for every thread: whether threads have working directories of their own since then.
 #[napi]
-pub fn unshare_every_thread(bits: u32, may_separate: bool) -> Outcome<bool> {
-    outcome(unshare_all(flags(bits), may_separate), is_separate)
+pub fn unshare_every_thread(bits: u32) -> Outcome<bool> {
+    outcome(unshare_all(flags(bits)), is_separate)
 }
 
 /// setns(2) for every thread: whether threads have working directories of their own since then.
 #[napi]
-pub fn setns_every_thread(fd: i32, nstype: u32, may_separate: bool) -> Outcome<bool> {
-    let fd = descriptor("setns", fd).map_err(ThreadFailure::from);
-    outcome(fd.and_then(|fd| setns_all(fd, flags(nstype), may_separate)), is_separate)
+pub fn setns_every_thread(fd: i32, nstype: u32) -> Outcome<bool> {
+    outcome(setns_all(fd, flags(nstype)), is_separate)
 }
 
 /// Gives every thread the calling one's working directory and umask.

@@ -7,7 +7,7 @@ use linux_clone_syscalls::{
 use napi::Result;
 use napi_derive::napi;
 
-use crate::convert::{c_string, descriptor, number};
+use crate::convert::{c_string, number};
 use crate::failure::{Failure, Outcome, failure, outcome};
 
 /// pivot_root(2).
@@ -116,12 +116,11 @@ pub fn pidfd_open(pid: i32, flags: u32) -> Outcome<i32> {
 #[napi]
 pub fn pidfd_send_signal(pidfd: i32, signal: i32, flags: u32) -> Option<Failure> {
     let flags = PidfdSignalFlags::from_bits_retain(flags);
-    let send = |pidfd| kernel::pidfd_send_signal(pidfd, signal, flags);
-    failure(descriptor("pidfd_send_signal", pidfd).and_then(send))
+    failure(kernel::pidfd_send_signal(pidfd, signal, flags))
 }
 
 /// pidfd_getfd(2).
 #[napi]
 pub fn pidfd_getfd(pidfd: i32, target_fd: i32) -> Outcome<i32> {
-    outcome(descriptor("pidfd_getfd", pidfd).and_then(|pidfd| kernel::pidfd_getfd(pidfd, target_fd)), number)
+    outcome(kernel::pidfd_getfd(pidfd, target_fd), number)
 }

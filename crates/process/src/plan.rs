@@ -1,5 +1,5 @@
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use nix::sys::stat::Mode;
 
@@ -10,8 +10,8 @@ use linux_clone_syscalls::{CloneFlags, Loopback, MountFlags};
 pub enum Action<'a> {
     /// unshare(2).
     Unshare(CloneFlags),
-    /// setns(2).
-    Setns(BorrowedFd<'a>, CloneFlags),
+    /// setns(2), on a number: it may be one that JavaScript has passed.
+    Setns(RawFd, CloneFlags),
     /// Makes `root` the root directory and `cwd` the working directory.
     Root { root: BorrowedFd<'a>, cwd: BorrowedFd<'a> },
     /// fchdir(2).

@@ -11,10 +11,11 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use linux_clone_syscalls::{CloneFlags, Errno, Failure, Result, nsfs};
+use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, Result, nsfs};
+use nix::unistd::gettid;
 
 use crate::child::{can_enter, open_place, perform};
 use crate::disposable::{Disposable, Stack, attempt};
@@ -66,16 +67,13 @@ pub enum WorkingDirectory {
 
 /// unshare(2) for every thread: all of them are in the same new namespaces afterwards, or none has moved.
 ///
-/// Working and root directory stay where they are, in the new mount namespace; `may_separate` says whether threads may
-/// end up with a working directory each, where there is no other way. Since Linux 5.8.
+/// Working and root directory stay where they are, in the new mount namespace. Where threads have to have one each, only
+/// the first thread may ask: it is the one that can keep them in step. Since Linux 5.8.
 ///
 /// # Errors
 ///
 /// unshare(2)'s; EINVAL for what threads cannot have; ETIMEDOUT where one does not answer; setns(2)'s.
-pub fn unshare_all(
-    flags: CloneFlags,
-    may_separate: bool,
-) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+pub fn unshare_all(flags: CloneFlags) -> std::result::Result<WorkingDirectory, ThreadFailure> {
     if flags.intersects(NOT_FOR_ALL) {
         return Err(Failure { call: "unshare", errno: Errno::EINVAL }.into());
     }
@@ -84,24 +82,20 @@ pub fn unshare_all(
     let mut steps = Steps::default();
     steps.adjustments(adjustments);
     if followed.is_empty() {
-        return steps.perform(may_separate);
+        return steps.perform();
     }
     let keep_places = followed.contains(CloneFlags::NEWNS);
     let helper = Helper::start(Action::Unshare(followed), keep_places)?;
     steps.follow(&helper, followed)?;
-    steps.perform(may_separate)
+    steps.perform()
 }
 
-/// setns(2) for every thread: all of them, or none has moved; `may_separate` as for [`unshare_all`]. Since Linux 5.8.
+/// setns(2) for every thread: all of them, or none has moved; for the rest as [`unshare_all`]. Since Linux 5.8.
 ///
 /// # Errors
 ///
 /// setns(2)'s; ETIMEDOUT where a thread does not answer.
-pub fn setns_all(
-    fd: BorrowedFd<'_>,
-    nstype: CloneFlags,
-    may_separate: bool,
-) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+pub fn setns_all(fd: RawFd, nstype: CloneFlags) -> std::result::Result<WorkingDirectory, ThreadFailure> {
     let types = if nstype.is_empty() {
         nsfs::get_nstype(fd).or_else(|failure| match failure.errno {
             Errno::EBADF => Err(Failure { call: "setns", ..failure }),
@@ -129,7 +123,7 @@ pub fn setns_all(
     if !direct.is_empty() {
         steps.then(Action::Setns(fd, direct));
     }
-    steps.perform(may_separate)
+    steps.perform()
 }
 
 /// Gives every thread the calling thread's working directory and umask, for processes whose threads have their own.
@@ -167,7 +161,7 @@ impl<'a> Steps<'a> {
     /// With two kinds at once the kernel works on a copy of root and working directory, and lets threads that share
     /// them enter a mount namespace: the second is the UTS namespace, the helper's being the thread's own.
     fn follow(&mut self, helper: &'a Helper, kinds: CloneFlags) -> Result<()> {
-        let pidfd = helper.process.pidfd()?;
+        let pidfd = helper.process.pidfd()?.as_raw_fd();
         if kinds == CloneFlags::NEWNS {
             self.actions.push(Action::Setns(pidfd, kinds.union(CloneFlags::NEWUTS)));
             self.alone.push(Action::Unshare(CloneFlags::FS));
@@ -193,11 +187,11 @@ impl<'a> Steps<'a> {
         Ok(refused || !parked.share_namespace(b"ns/uts")?)
     }
 
-    fn perform(&self, may_separate: bool) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+    fn perform(&self) -> std::result::Result<WorkingDirectory, ThreadFailure> {
         let stack = Stack::new()?;
         let parked = Parked::all()?;
         let alone = self.must_enter_alone(&parked, &stack)?;
-        if alone && !may_separate {
+        if alone && gettid() != Pid::this() {
             return Err(Failure { call: "setns", errno: Errno::EPERM }.into());
         }
         let actions = if alone { &self.alone } else { &self.actions };

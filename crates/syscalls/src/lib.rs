@@ -1,8 +1,8 @@
 //! clone(2)'s family of system calls as safe functions, one call a file.
 //!
-//! Each function makes one system call, takes its flags as a type and its descriptors borrowed, and
-//! reports what the kernel said as a [`Failure`]. Nothing here retries, decides or keeps state, and
-//! nothing allocates once its arguments are made: every call may be made in a child between clone and exec.
+//! Each function makes one system call, takes its flags as a type and its descriptors as whatever has one (a number is
+//! what JavaScript has), and reports what the kernel said as a [`Failure`]. Nothing here retries, decides or keeps state,
+//! and nothing allocates once its arguments are made: every call may be made in a child between clone and exec.
 //!
 //! Bits that the kernel does not know are passed on as they are: refusing them is its part.
 

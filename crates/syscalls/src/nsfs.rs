@@ -7,7 +7,7 @@
 //! ioctls whose argument is an integer, or the address of the one value that the kernel writes.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -25,14 +25,14 @@ const fn request(number: u32) -> libc::Ioctl {
 }
 
 /// An ioctl that takes an integer.
-fn number(fd: BorrowedFd<'_>, ioctl: u32, argument: i32) -> Result<i32> {
+fn number(fd: impl AsRawFd + Copy, ioctl: u32, argument: i32) -> Result<i32> {
     // SAFETY: the ioctls that come here take an integer or nothing, and write no memory.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), request(ioctl), libc::c_long::from(argument)) };
     named(CALL, Errno::result(result))
 }
 
 /// An ioctl that writes one value through its argument.
-fn written<T: Default>(fd: BorrowedFd<'_>, ioctl: u32) -> Result<T> {
+fn written<T: Default>(fd: impl AsRawFd + Copy, ioctl: u32) -> Result<T> {
     let mut value = T::default();
     let address = &raw mut value;
     // SAFETY: the callers pick `T` as the ioctl's definition has it, and it outlives the call.
@@ -45,7 +45,7 @@ fn written<T: Default>(fd: BorrowedFd<'_>, ioctl: u32) -> Result<T> {
 /// # Errors
 ///
 /// ENOTTY (no namespace's descriptor), EPERM (it is outside of the caller's), EBADF.
-pub fn get_userns(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub fn get_userns(fd: impl AsRawFd + Copy) -> Result<OwnedFd> {
     number(fd, kernel::NS_GET_USERNS, 0).map(|fd| owned(fd.into()))
 }
 
@@ -54,7 +54,7 @@ pub fn get_userns(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 ///
 /// EINVAL (a type without parents), EPERM (the initial one, or outside of the caller's), ENOTTY, EBADF.
-pub fn get_parent(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub fn get_parent(fd: impl AsRawFd + Copy) -> Result<OwnedFd> {
     number(fd, kernel::NS_GET_PARENT, 0).map(|fd| owned(fd.into()))
 }
 
@@ -63,7 +63,7 @@ pub fn get_parent(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 ///
 /// ENOTTY, EBADF.
-pub fn get_nstype(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
+pub fn get_nstype(fd: impl AsRawFd + Copy) -> Result<CloneFlags> {
     number(fd, kernel::NS_GET_NSTYPE, 0)
         .map(|bits| CloneFlags::from_bits_retain(u64::from(bits.cast_unsigned())))
 }
@@ -73,7 +73,7 @@ pub fn get_nstype(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
 /// # Errors
 ///
 /// EINVAL (no user namespace), ENOTTY, EBADF.
-pub fn get_owner_uid(fd: BorrowedFd<'_>) -> Result<u32> {
+pub fn get_owner_uid(fd: impl AsRawFd + Copy) -> Result<u32> {
     written(fd, kernel::NS_GET_OWNER_UID)
 }
 
@@ -82,7 +82,7 @@ pub fn get_owner_uid(fd: BorrowedFd<'_>) -> Result<u32> {
 /// # Errors
 ///
 /// ENOTTY, EBADF.
-pub fn get_id(fd: BorrowedFd<'_>) -> Result<u64> {
+pub fn get_id(fd: impl AsRawFd + Copy) -> Result<u64> {
     written(fd, kernel::NS_GET_ID)
 }
 
@@ -91,7 +91,7 @@ pub fn get_id(fd: BorrowedFd<'_>) -> Result<u64> {
 /// # Errors
 ///
 /// EINVAL (no mount namespace), ENOTTY, EBADF.
-pub fn get_mntns_id(fd: BorrowedFd<'_>) -> Result<u64> {
+pub fn get_mntns_id(fd: impl AsRawFd + Copy) -> Result<u64> {
     written(fd, kernel::NS_GET_MNTNS_ID)
 }
 
@@ -100,7 +100,7 @@ pub fn get_mntns_id(fd: BorrowedFd<'_>) -> Result<u64> {
 /// # Errors
 ///
 /// EINVAL (no pid namespace), ESRCH, ENOTTY, EBADF.
-pub fn get_pid_from_pidns(fd: BorrowedFd<'_>, pid: i32) -> Result<i32> {
+pub fn get_pid_from_pidns(fd: impl AsRawFd + Copy, pid: i32) -> Result<i32> {
     number(fd, kernel::NS_GET_PID_FROM_PIDNS, pid)
 }
 
@@ -109,7 +109,7 @@ pub fn get_pid_from_pidns(fd: BorrowedFd<'_>, pid: i32) -> Result<i32> {
 /// # Errors
 ///
 /// As for [`get_pid_from_pidns`].
-pub fn get_tgid_from_pidns(fd: BorrowedFd<'_>, tgid: i32) -> Result<i32> {
+pub fn get_tgid_from_pidns(fd: impl AsRawFd + Copy, tgid: i32) -> Result<i32> {
     number(fd, kernel::NS_GET_TGID_FROM_PIDNS, tgid)
 }
 
@@ -118,7 +118,7 @@ pub fn get_tgid_from_pidns(fd: BorrowedFd<'_>, tgid: i32) -> Result<i32> {
 /// # Errors
 ///
 /// As for [`get_pid_from_pidns`].
-pub fn get_pid_in_pidns(fd: BorrowedFd<'_>, pid: i32) -> Result<i32> {
+pub fn get_pid_in_pidns(fd: impl AsRawFd + Copy, pid: i32) -> Result<i32> {
     number(fd, kernel::NS_GET_PID_IN_PIDNS, pid)
 }
 
@@ -127,6 +127,6 @@ pub fn get_pid_in_pidns(fd: BorrowedFd<'_>, pid: i32) -> Result<i32> {
 /// # Errors
 ///
 /// As for [`get_pid_from_pidns`].
-pub fn get_tgid_in_pidns(fd: BorrowedFd<'_>, tgid: i32) -> Result<i32> {
+pub fn get_tgid_in_pidns(fd: impl AsRawFd + Copy, tgid: i32) -> Result<i32> {
     number(fd, kernel::NS_GET_TGID_IN_PIDNS, tgid)
 }

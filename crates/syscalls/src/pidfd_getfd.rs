@@ -3,7 +3,7 @@
 //! A system call without pointers, whose result is a new descriptor.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -18,7 +18,7 @@ use crate::pidfd_open::owned;
 /// # Errors
 ///
 /// EBADF, EPERM (it needs what ptrace(2) needs to attach), ESRCH, EMFILE, ENFILE, ENOSYS.
-pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, target: i32) -> Result<OwnedFd> {
+pub fn pidfd_getfd(pidfd: impl AsRawFd + Copy, target: i32) -> Result<OwnedFd> {
     // SAFETY: the call takes three integers, and memory is not involved.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), target, 0) };
     named("pidfd_getfd", Errno::result(fd).map(owned))

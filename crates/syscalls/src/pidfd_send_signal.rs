@@ -3,7 +3,7 @@
 //! A system call whose one pointer is null.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
 
 use bitflags::bitflags;
@@ -34,7 +34,7 @@ bitflags! {
 /// # Errors
 ///
 /// EBADF, EINVAL, EPERM, ESRCH (it has ended and is reaped), ENOSYS.
-pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: PidfdSignalFlags) -> Result<()> {
+pub fn pidfd_send_signal(pidfd: impl AsRawFd + Copy, signal: i32, flags: PidfdSignalFlags) -> Result<()> {
     let info: *const libc::siginfo_t = ptr::null();
     // SAFETY: the only pointer is null, which stands for what kill(2) would fill in.
     let result =

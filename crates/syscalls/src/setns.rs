@@ -1,6 +1,11 @@
-use std::os::fd::BorrowedFd;
+//! # Safety
+//!
+//! A libc call of two integers.
+#![allow(unsafe_code)]
 
-use nix::sched;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
 
 use crate::failure::named;
 use crate::unshare::kernel_flags;
@@ -13,6 +18,8 @@ use crate::{CloneFlags, Result};
 /// # Errors
 ///
 /// EBADF, EINVAL, EPERM, ESRCH, EUSERS, ENOMEM.
-pub fn setns(fd: BorrowedFd<'_>, nstype: CloneFlags) -> Result<()> {
-    named("setns", sched::setns(fd, kernel_flags(nstype)))
+pub fn setns(fd: impl AsRawFd + Copy, nstype: CloneFlags) -> Result<()> {
+    // SAFETY: the call takes two integers, and memory is not involved.
+    let result = unsafe { libc::setns(fd.as_raw_fd(), kernel_flags(nstype).bits()) };
+    named("setns", Errno::result(result).map(drop))
 }

@@ -31,8 +31,8 @@ async function state(pid, wanted) {
   while (!statusOf(pid).State.startsWith(wanted)) await new Promise((resolve) => setTimeout(resolve, 1))
 }
 
-/** The signals that wait in a mask of /proc/PID/status. */
-const waiting = (mask) => os.constants.signals.SIGTERM === Math.log2(Number(BigInt(`0x${mask}`))) + 1
+/** Whether SIGTERM is in a mask of /proc/PID/status. */
+const waiting = (mask) => (BigInt(`0x${mask}`) & (1n << BigInt(os.constants.signals.SIGTERM - 1))) !== 0n
 
 const shape = ({ name, code, errno, syscall, message, hint }) => ({
   name,
@@ -136,7 +136,7 @@ const STOPPING = ['SIGSTOP', 'SIGTSTP', 'SIGTTIN', 'SIGTTOU']
 const DEADLY = without(...IGNORED, ...STOPPING)
 
 /** A program that leaves no core. */
-const coreless = ['sh', '-c', 'ulimit -c 0; echo $$; exec sleep 600']
+const coreless = ['sh', '-c', 'ulimit -c 0; echo $$; exec sleep 150']
 
 for (const [how, signalOf] of [
   ['name', (name) => name],
@@ -197,7 +197,7 @@ test('a real-time signal goes by its number', async (t) => {
 
 /** A shell in a process group of its own, and the program that it waits for. */
 async function group(t) {
-  const child = spawn('sh', ['-c', 'sleep 600 & echo $!; wait'], {
+  const child = spawn('sh', ['-c', 'sleep 150 & echo $!; wait'], {
     detached: true,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
@@ -217,9 +217,17 @@ async function group(t) {
 
 test('PIDFD_SIGNAL_PROCESS_GROUP ends the whole group', async (t) => {
   if (!available(t, kernelSince('6.9'), 'PIDFD_SIGNAL_PROCESS_GROUP, of Linux 6.9')) return
-  const { child, closed } = await group(t)
-  child.stdout.resume()
+  const { child, closed, member } = await group(t)
+  // It waits until they go on.
+  process.kill(-child.pid, 'SIGSTOP')
+  for (const pid of [child.pid, member]) await state(pid, 'T')
   lib.pidfdSendSignal(pidfdOf(t, child.pid), 'SIGTERM', lib.PIDFD_SIGNAL_PROCESS_GROUP)
+  t.deepEqual(
+    [child.pid, member].map((pid) => waiting(statusOf(pid).ShdPnd)),
+    [true, true],
+  )
+  child.stdout.resume()
+  process.kill(-child.pid, 'SIGCONT')
   // The pipe is closed when the last of them has ended.
   t.deepEqual(await closed, [null, 'SIGTERM'])
 })
@@ -322,7 +330,7 @@ test('pidfdSendSignal: a name that is no signal is ERR_UNKNOWN_SIGNAL, as in pro
 test('pidfdGetfd: the copy shares file and position with the original, and is close-on-exec', async (t) => {
   const file = path.join(temporaryDirectory(t), 'file')
   writeFileSync(file, 'first second')
-  const { pid } = await start(t, 'sh', '-c', 'exec 9<"$0"; echo up; exec sleep 600', file)
+  const { pid } = await start(t, 'sh', '-c', 'exec 9<"$0"; echo up; exec sleep 150', file)
   const fd = lib.pidfdGetfd(pidfdOf(t, pid), 9)
   t.teardown(() => closeSync(fd))
   t.is(readlinkSync(`/proc/self/fd/${fd}`), file)
@@ -335,7 +343,7 @@ test('pidfdGetfd: the copy shares file and position with the original, and is cl
 })
 
 test("pidfdGetfd: another process's pipe can be read", async (t) => {
-  const inner = 'echo $$; exec sleep 600'
+  const inner = 'echo $$; exec sleep 150'
   const { line } = await start(t, 'sh', '-c', 'printf content | exec sh -c "$0"', inner)
   const pidfd = pidfdOf(t, Number(line))
   // Of the signals that shells do not talk about.

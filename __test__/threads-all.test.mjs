@@ -183,7 +183,7 @@ for (const [situation, wrap] of situations) {
   test(`fs.promises, dns.lookup and Workers see a new mount namespace, ${situation}`, async (t) => {
     const hosts = readFileSync('/etc/hosts', 'utf8')
     const result = await inProcess(
-      async ({ lib, fs, cp, workers, os, path }, { worker, library }) => {
+      async ({ lib, fs, cp, workers }, { worker, library }) => {
         const dns = process.getBuiltinModule('node:dns').promises
         await Promise.all(Array.from({ length: 8 }, () => fs.promises.stat('/')))
         const start = () => {
@@ -197,8 +197,8 @@ for (const [situation, wrap] of situations) {
         await early('fs.statSync', '/')
         lib.unshare('mnt', { threads: 'all' })
         cp.execFileSync('mount', ['--make-rprivate', '/'])
-        cp.execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', os.tmpdir()])
-        const file = path.join(os.tmpdir(), 'hosts')
+        cp.execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', '/mnt'])
+        const file = '/mnt/hosts'
         fs.writeFileSync(file, '192.0.2.77 only-here.test\n')
         cp.execFileSync('mount', ['--bind', file, '/etc/hosts'])
         const late = start()

@@ -14,14 +14,19 @@ function withCode(Class: ErrorClass, code: string, message: string, caller: Call
   // V8 writes the stack's first line when it is first read.
   void error.stack
   Reflect.deleteProperty(error, 'name')
+  Object.defineProperty(error, 'toString', {
+    value: () => `${name} [${code}]: ${error.message}`,
+    configurable: true,
+    writable: true,
+  })
   error.code = code
   return error
 }
 
 /** Reading an object may run the caller's code, which may throw. */
-function className(value: object): string {
+function nameOf(read: () => unknown): string {
   try {
-    const name: unknown = value.constructor?.name
+    const name = read()
     return typeof name === 'string' ? name : ''
   } catch {
     return ''
@@ -36,15 +41,22 @@ function shown(value: unknown, depth: number): string {
   }
 }
 
+function cut(text: string, most: number, kept: number): string {
+  return text.length > most ? `${text.slice(0, kept)}...` : text
+}
+
 function received(value: unknown): string {
   if (value === null || value === undefined) return `Received ${value}`
-  if (typeof value === 'function') return 'Received a function'
+  if (typeof value === 'function') return `Received function ${nameOf(() => value.name)}`
   if (typeof value === 'object') {
-    const name = className(value)
+    const name = nameOf(() => value.constructor?.name)
     return name ? `Received an instance of ${name}` : `Received ${shown(value, -1)}`
   }
-  const text = inspect(value, { colors: false })
-  return `Received type ${typeof value} (${text.length > 28 ? `${text.slice(0, 25)}...` : text})`
+  if (typeof value === 'string') {
+    const text = cut(value, 28, 25)
+    return `Received type string (${text.includes("'") ? JSON.stringify(text) : `'${text}'`})`
+  }
+  return `Received type ${typeof value} (${cut(inspect(value, { colors: false }), 28, 25)})`
 }
 
 /** How Node names an argument, or, with a dot, a property of one. */
@@ -58,13 +70,14 @@ export function invalidArgType(name: string, expected: string, value: unknown, c
 }
 
 export function outOfRange(name: string, expected: string, value: number, caller: Caller): Error {
-  const message = `The value of "${name}" is out of range. It must be ${expected}. Received ${value}`
+  const isLong = Number.isInteger(value) && Math.abs(value) > 2 ** 32
+  const text = isLong ? String(value).replaceAll(/(?<=[^-])(?=(?:.{3})+$)/g, '_') : inspect(value)
+  const message = `The value of "${name}" is out of range. It must be ${expected}. Received ${text}`
   return withCode(RangeError, 'ERR_OUT_OF_RANGE', message, caller)
 }
 
 export function invalidArgValue(name: string, reason: string, value: unknown, caller: Caller): Error {
-  const whole = shown(value, 0)
-  const text = whole.length > 128 ? `${whole.slice(0, 125)}...` : whole
+  const text = cut(shown(value, 0), 128, 128)
   const kind = name.includes('.') ? 'property' : 'argument'
   return withCode(
     TypeError,

@@ -280,7 +280,7 @@ export const PIDFD_SIGNAL_PROCESS_GROUP: number = kernel.PIDFD_SIGNAL_PROCESS_GR
 /** In place of a pidfd: the calling thread (Linux 6.14). */
 export const PIDFD_SELF_THREAD: number = kernel.PIDFD_SELF_THREAD
 
-/** In place of a pidfd: the calling process (Linux 6.14). */
+/** In place of a pidfd: the calling process (Linux 6.14, where it had another number at first). */
 export const PIDFD_SELF_THREAD_GROUP: number = kernel.PIDFD_SELF_THREAD_GROUP
 
 /** signal(7). */

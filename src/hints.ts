@@ -259,6 +259,11 @@ function umount(failure: Failure): string | undefined {
   }
 }
 
+/** EACCES is what exec says where a directory of PATH cannot be searched. */
+function mapper({ code }: Failure): string | undefined {
+  return code === 'ENOENT' || code === 'EACCES' ? 'The package uidmap (shadow-utils) has it' : undefined
+}
+
 const features: Record<string, Hint> = {
   clone3: since('5.3'),
   pidfd: since('5.3'),
@@ -285,8 +290,8 @@ const features: Record<string, Hint> = {
       : code === 'ENODEV'
         ? 'The module overlay is not loaded'
         : undefined,
-  newuidmap: ({ code }) => (code === 'ENOENT' ? 'The package uidmap (shadow-utils) has it' : undefined),
-  newgidmap: ({ code }) => (code === 'ENOENT' ? 'The package uidmap (shadow-utils) has it' : undefined),
+  newuidmap: mapper,
+  newgidmap: mapper,
   subuid: ({ code }) => (code === 'ENOENT' ? 'The package uidmap (shadow-utils) brings the file' : undefined),
   subgid: ({ code }) => (code === 'ENOENT' ? 'The package uidmap (shadow-utils) brings the file' : undefined),
 }

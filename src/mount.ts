@@ -51,7 +51,8 @@ export function mount(
       mount,
     )
   }
-  const circumstances = from ? { path: from, dest: on, hint: hints.mount } : { path: on, hint: hints.mount }
+  const circumstances =
+    from !== null ? { path: from, dest: on, hint: hints.mount } : { path: on, hint: hints.mount }
   check(binding.mount(from, on, type, bits, own), circumstances, mount)
 }
 

@@ -10,7 +10,8 @@ import { int32, signalNumber, uint32 } from './validate.js'
  *
  * pidfd_open(2), since Linux 5.3. `flags`: `PIDFD_NONBLOCK` (5.10), `PIDFD_THREAD` (6.9).
  *
- * @throws {SystemCallError} `ESRCH`; `EINVAL`: an unknown flag, or not the pid of a process; `EMFILE`; `ENOSYS`.
+ * @throws {SystemCallError} `ESRCH`; `EINVAL`, on newer kernels `ENOENT`: the id of a thread that is not
+ * its process's first, without `PIDFD_THREAD`; `EINVAL`: an unknown flag; `EMFILE`; `ENOSYS`.
  */
 export function pidfdOpen(pid: number, flags: number = 0): number {
   const bits = uint32(flags, 'flags', pidfdOpen)

@@ -63,16 +63,15 @@ export function systemCallError(
   const path = failure.thread === undefined ? circumstances.path : `/proc/self/task/${failure.thread}`
   const { dest } = circumstances
   let message = `${code}: ${reason}, ${failure.syscall}`
-  if (path) message += ` '${path}'`
-  if (path && dest) message += ' ->'
-  if (dest) message += ` '${dest}'`
+  if (path != null) message += ` '${path}'`
+  if (dest !== undefined) message += ` -> '${dest}'`
   const error = new Error(message) as SystemCallError
   Error.captureStackTrace(error, caller)
   error.errno = -failure.errno
   error.code = code
   error.syscall = failure.syscall
-  if (path) error.path = path
-  if (dest) error.dest = dest
+  if (path != null) error.path = path
+  if (dest !== undefined) error.dest = dest
   const hint = circumstances.hint?.({ ...failure, code })
   if (hint !== undefined) error.hint = hint
   return error

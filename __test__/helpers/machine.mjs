@@ -11,7 +11,7 @@ import { isRoot } from './process.mjs'
 export const unprivileged = isRoot ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] : []
 
 /** Words for `start`: a program that says that it runs, and sleeps. */
-export const sleeper = ['sh', '-c', 'echo $$; exec sleep 600']
+export const sleeper = ['sh', '-c', 'echo $$; exec sleep 150']
 
 /** Whether C programs can be compiled, with the kernel's headers. */
 export function hasCompiler() {

@@ -21,7 +21,7 @@ pub struct Failure {
 
 impl From<linux_clone_syscalls::Failure> for Failure {
     fn from(failure: linux_clone_syscalls::Failure) -> Self {
-        let errno = failure.errno as i32;
+        let errno = failure.raw;
         Self {
             code: name(errno).unwrap_or_else(|| format!("E{errno}")),
             errno,

@@ -45,7 +45,7 @@ pub fn perform(actions: &[Action<'_>]) -> Result<()> {
 }
 
 fn failing_as<T>(call: &'static str, result: nix::Result<T>) -> Result<T> {
-    result.map_err(|errno| Failure { call, errno })
+    result.map_err(|errno| Failure::new(call, errno))
 }
 
 /// Both descriptors are of the new mount namespace: those of the old one would lead back into it.

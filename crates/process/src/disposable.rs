@@ -64,7 +64,7 @@ impl Disposable {
 
     /// Since Linux 5.2.
     pub fn pidfd(&self) -> Result<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd).ok_or(Failure { call: "clone", errno: Errno::ENOSYS })
+        self.pidfd.as_ref().map(AsFd::as_fd).ok_or(Failure::new("clone", Errno::ENOSYS))
     }
 
     /// Waits until `done` says so, or it has ended: whether `done` came first.
@@ -152,7 +152,7 @@ impl Stack {
         let memory = unsafe {
             mmap_anonymous(None, Self::LENGTH, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_STACK)
         };
-        memory.map(|bottom| Self { bottom }).map_err(|errno| Failure { call: "mmap", errno })
+        memory.map(|bottom| Self { bottom }).map_err(|errno| Failure::new("mmap", errno))
     }
 
     fn top(&self) -> *mut c_void {
@@ -187,10 +187,10 @@ pub fn attempt(stack: &Stack, flags: CloneFlags, actions: &[Action<'_>]) -> Resu
     let data = (&raw const attempt).cast_mut().cast();
     // SAFETY: the stack is not in use, and what the child reads and writes outlives it: VFORK suspends us until its end.
     let pid = unsafe { libc::clone(attempt_in_child, stack.top(), flags, data) };
-    let pid = Errno::result(pid).map_err(|errno| Failure { call: "clone", errno })?;
+    let pid = Errno::result(pid).map_err(|errno| Failure::new("clone", errno))?;
     if !reap(Pid::from_raw(pid)) {
         // It was killed, perhaps while it wrote its result.
-        return Err(Failure { call: "clone", errno: Errno::ESRCH });
+        return Err(Failure::new("clone", Errno::ESRCH));
     }
     attempt.result.get()
 }
@@ -211,7 +211,7 @@ fn refuse_to_be_init() -> Result<()> {
     let length = unsafe { libc::readlink(path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
     match Errno::result(length) {
         // ENOENT is also what is said where /proc is not mounted; the namespaces are there if the task is.
-        Err(Errno::ENOENT) if has_namespaces() => Err(Failure { call: "clone", errno: Errno::EBUSY }),
+        Err(Errno::ENOENT) if has_namespaces() => Err(Failure::new("clone", Errno::EBUSY)),
         _ => Ok(()),
     }
 }

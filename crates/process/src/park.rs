@@ -115,7 +115,7 @@ impl Parked {
                 Found::Called => deaf_since = None,
                 Found::Deaf(thread) => {
                     if deaf_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_WITH_THE_DEAF {
-                        let failure = Failure { call: "tgkill", errno: Errno::ETIMEDOUT };
+                        let failure = Failure::new("tgkill", Errno::ETIMEDOUT);
                         return Err(ThreadFailure::of(failure, thread));
                     }
                     pause(&mut round);
@@ -149,7 +149,7 @@ impl Parked {
                 return Ok(());
             }
             let Some(slot) = SLOTS.get(*count) else {
-                return Err(ThreadFailure::of(Failure { call: "tgkill", errno: Errno::E2BIG }, task.shown));
+                return Err(ThreadFailure::of(Failure::new("tgkill", Errno::E2BIG), task.shown));
             };
             slot.tid.store(task.tid, Ordering::Relaxed);
             slot.shown.store(task.shown, Ordering::Relaxed);
@@ -159,7 +159,7 @@ impl Parked {
                 slot.state.store(state::FREE, Ordering::Relaxed);
                 // It ended between the listing and the signal.
                 if errno != Errno::ESRCH {
-                    return Err(ThreadFailure::of(Failure { call: "tgkill", errno }, task.shown));
+                    return Err(ThreadFailure::of(Failure::new("tgkill", errno), task.shown));
                 }
             }
             Ok(())
@@ -219,7 +219,7 @@ impl Parked {
                 // A filter may kill it for what it does.
                 if tgkill(slot.tid.load(Ordering::Relaxed), 0) == Err(Errno::ESRCH) {
                     slot.state.store(state::FREE, Ordering::Release);
-                    return failed(Failure { call: "tgkill", errno: Errno::ESRCH });
+                    return failed(Failure::new("tgkill", Errno::ESRCH));
                 }
             }
             order.result.get().or_else(failed)
@@ -262,6 +262,8 @@ fn blocks_everything(task: &Task) -> bool {
 /// What is known of Node's thread that turns SIGUSR1 into an inspector.
 #[derive(Default)]
 struct Inspector {
+    /// Who it is: nobody else can be.
+    found: Option<i32>,
     /// Who may be it, and since when it has looked like it.
     suspect: Option<(i32, Instant)>,
 }
@@ -274,7 +276,11 @@ impl Inspector {
     /// those (Node makes it before it runs any program) that waits on a semaphore, and goes on so while all others are
     /// parked.
     fn is(&mut self, task: &Task, tasks: &Tasks) -> Result<bool> {
+        if let Some(found) = self.found {
+            return Ok(found == task.tid);
+        }
         if task.tid == INSPECTOR.load(Ordering::Relaxed) || task.name() == b"SignalInspector" {
+            self.found = Some(task.tid);
             return Ok(true);
         }
         let is_main = task.tid == Pid::this().as_raw();
@@ -286,6 +292,7 @@ impl Inspector {
         let is_it = suspect == task.tid && since.elapsed() > LONGER_THAN_A_MOMENT;
         if is_it {
             INSPECTOR.store(suspect, Ordering::Relaxed);
+            self.found = Some(suspect);
         }
         Ok(is_it)
     }
@@ -302,9 +309,8 @@ fn waits_on_futex(task: &Task, tasks: &Tasks) -> Result<bool> {
 fn wait_for(slot: &Slot, deadline: Instant) -> std::result::Result<(), ThreadFailure> {
     let mut round = 0;
     while slot.state.load(Ordering::Acquire) == state::CALLED {
-        let failure = |errno| {
-            Err(ThreadFailure::of(Failure { call: "tgkill", errno }, slot.shown.load(Ordering::Relaxed)))
-        };
+        let failure =
+            |errno| Err(ThreadFailure::of(Failure::new("tgkill", errno), slot.shown.load(Ordering::Relaxed)));
         match tgkill(slot.tid.load(Ordering::Relaxed), 0) {
             // It ended; nobody else writes the slot any more.
             Err(Errno::ESRCH) => slot.state.store(state::FREE, Ordering::Relaxed),
@@ -323,7 +329,7 @@ fn install_handler() -> Result<c_int> {
     *SIGNAL.get_or_init(|| {
         let free = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev().find(|signal| is_default(*signal));
         let Some(signal) = free else {
-            return Err(Failure { call: "rt_sigaction", errno: Errno::EBUSY });
+            return Err(Failure::new("rt_sigaction", Errno::EBUSY));
         };
         // SAFETY: the structure is plain data, for which zero is valid.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -334,7 +340,7 @@ fn install_handler() -> Result<c_int> {
         unsafe { libc::sigfillset(&raw mut action.sa_mask) };
         // SAFETY: the action is complete, and its handler is async-signal-safe.
         let result = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
-        Errno::result(result).map(|_| signal).map_err(|errno| Failure { call: "rt_sigaction", errno })
+        Errno::result(result).map(|_| signal).map_err(|errno| Failure::new("rt_sigaction", errno))
     })
 }
 

@@ -31,7 +31,7 @@ impl<T> Shared<T> {
                 MapFlags::MAP_SHARED,
             )
         };
-        let place: NonNull<T> = memory.map_err(|errno| Failure { call: "mmap", errno })?.cast();
+        let place: NonNull<T> = memory.map_err(|errno| Failure::new("mmap", errno))?.cast();
         // SAFETY: the mapping is new, writable, aligned to a page and long enough.
         unsafe { place.write(value) };
         Ok(Self { place })

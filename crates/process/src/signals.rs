@@ -13,7 +13,7 @@ impl Blocked {
     pub fn all() -> Result<Self> {
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))
-            .map_err(|errno| Failure { call: "rt_sigprocmask", errno })?;
+            .map_err(|errno| Failure::new("rt_sigprocmask", errno))?;
         Ok(Self { before })
     }
 }

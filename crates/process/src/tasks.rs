@@ -48,13 +48,13 @@ const PF_IO_WORKER: u64 = 0x10;
 const PF_USER_WORKER: u64 = 0x4000;
 
 /// What is not in the form that proc(5) describes.
-const MALFORMED: Failure = Failure { call: "read", errno: Errno::EBADMSG };
+const MALFORMED: Failure = Failure { call: "read", errno: Errno::EBADMSG, raw: libc::EBADMSG };
 
 impl Tasks {
     pub fn of_this_process() -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(c"/proc/self/task", flags, Mode::empty());
-        directory.map(|directory| Self { directory }).map_err(|errno| Failure { call: "open", errno })
+        directory.map(|directory| Self { directory }).map_err(|errno| Failure::new("open", errno))
     }
 
     /// Calls `visit` for each thread that is there, in the order of their creation.
@@ -108,7 +108,7 @@ impl Tasks {
     fn rewind(&self) -> Result<()> {
         // SAFETY: integers only.
         let position = unsafe { libc::lseek(self.directory.as_raw_fd(), 0, libc::SEEK_SET) };
-        Errno::result(position).map(drop).map_err(|errno| Failure { call: "lseek", errno })
+        Errno::result(position).map(drop).map_err(|errno| Failure::new("lseek", errno))
     }
 
     fn entries(&self, buffer: &mut [u64; 512]) -> Result<usize> {
@@ -122,9 +122,7 @@ impl Tasks {
             clippy::cast_possible_truncation,
             reason = "a length within the buffer"
         )]
-        Errno::result(length)
-            .map(|length| length as usize)
-            .map_err(|errno| Failure { call: "getdents64", errno })
+        Errno::result(length).map(|length| length as usize).map_err(|errno| Failure::new("getdents64", errno))
     }
 
     /// `None` where the thread has ended meanwhile. Whatever else goes wrong is an error: nobody may be overlooked.
@@ -178,7 +176,7 @@ fn present<T>(result: nix::Result<T>, call: &'static str) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
-        Err(errno) => Err(Failure { call, errno }),
+        Err(errno) => Err(Failure::new(call, errno)),
     }
 }
 
@@ -256,7 +254,7 @@ fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
 
 /// The calling thread's umask, read without changing it. Allocates.
 pub fn own_umask() -> Result<Mode> {
-    let failed = |errno| Failure { call: "open", errno };
+    let failed = |errno| Failure::new("open", errno);
     let status = std::fs::read_to_string("/proc/thread-self/status")
         .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
     let octal = status.lines().find_map(|line| line.strip_prefix("Umask:\t"));

@@ -75,7 +75,7 @@ pub enum WorkingDirectory {
 /// unshare(2)'s; EINVAL for what threads cannot have; ETIMEDOUT where one does not answer; setns(2)'s.
 pub fn unshare_all(flags: CloneFlags) -> std::result::Result<WorkingDirectory, ThreadFailure> {
     if flags.intersects(NOT_FOR_ALL) {
-        return Err(Failure { call: "unshare", errno: Errno::EINVAL }.into());
+        return Err(Failure::new("unshare", Errno::EINVAL).into());
     }
     let adjustments = flags.intersection(CloneFlags::SYSVSEM);
     let followed = flags.difference(adjustments);
@@ -106,7 +106,7 @@ pub fn setns_all(fd: RawFd, nstype: CloneFlags) -> std::result::Result<WorkingDi
         nstype
     };
     // Refused before anything is tried: entering one changes what may be done to the memory that a rehearsal shares with us.
-    let refused = |errno| Err(Failure { call: "setns", errno }.into());
+    let refused = |errno| Err(Failure::new("setns", errno).into());
     if types.is_empty() || types.contains(CloneFlags::NEWUSER) {
         return refused(Errno::EINVAL);
     }
@@ -192,7 +192,7 @@ impl<'a> Steps<'a> {
         let parked = Parked::all()?;
         let alone = self.must_enter_alone(&parked, &stack)?;
         if alone && gettid() != Pid::this() {
-            return Err(Failure { call: "setns", errno: Errno::EPERM }.into());
+            return Err(Failure::new("setns", Errno::EPERM).into());
         }
         let actions = if alone { &self.alone } else { &self.actions };
         attempt(&stack, CloneFlags::empty(), actions)?;
@@ -245,7 +245,7 @@ impl Helper {
         };
         let (root, cwd) = (owned(&errand.get().root), owned(&errand.get().cwd));
         if !is_done {
-            return Err(Failure { call: "clone", errno: Errno::ESRCH });
+            return Err(Failure::new("clone", Errno::ESRCH));
         }
         errand.get().result.get()?;
         Ok(Self { process, places: root.zip(cwd).map(|(root, cwd)| Places { root, cwd }) })

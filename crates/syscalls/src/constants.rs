@@ -215,7 +215,7 @@ pub const PIDFD_SIGNAL_THREAD_GROUP: u32 = 2;
 pub const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 4;
 /// In place of a pidfd: the calling thread (Linux 6.14).
 pub const PIDFD_SELF_THREAD: i32 = -10_000;
-/// In place of a pidfd: the calling process (Linux 6.14).
+/// In place of a pidfd: the calling process (Linux 6.14, where it had another number at first).
 pub const PIDFD_SELF_THREAD_GROUP: i32 = -10_001;
 
 // Signals: asm/signal.h

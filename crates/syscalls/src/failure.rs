@@ -9,13 +9,16 @@ pub struct Failure {
     pub call: &'static str,
     /// What the kernel answered.
     pub errno: Errno,
+    /// The same as a number, for those that have no name.
+    pub raw: i32,
 }
 
 impl Failure {
-    /// What `errno` holds for this thread: to be taken at once after the call.
+    /// A failure of `call`, at once after it: a number that has no name is still where the libc has left it.
     #[must_use]
-    pub fn last(call: &'static str) -> Self {
-        Self { call, errno: Errno::last() }
+    pub fn new(call: &'static str, errno: Errno) -> Self {
+        let raw = if errno == Errno::UnknownErrno { Errno::last_raw() } else { errno as i32 };
+        Self { call, errno, raw }
     }
 }
 
@@ -32,5 +35,5 @@ pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Turns nix's result into ours.
 pub(crate) fn named<T>(call: &'static str, result: nix::Result<T>) -> Result<T> {
-    result.map_err(|errno| Failure { call, errno })
+    result.map_err(|errno| Failure::new(call, errno))
 }

@@ -35,7 +35,7 @@ pub struct EpollSlot {
 /// EBADF, EINVAL (an unknown `kind`, and `KCMP_EPOLL_TFD`, which is [`kcmp_epoll`]'s), EPERM, ESRCH, ENOSYS.
 pub fn kcmp(first: Pid, second: Pid, kind: i32, index1: u32, index2: u32) -> Result<i32> {
     if kind == KCMP_EPOLL_TFD {
-        return Err(Failure { call: "kcmp", errno: Errno::EINVAL });
+        return Err(Failure::new("kcmp", Errno::EINVAL));
     }
     // SAFETY: with any kind but KCMP_EPOLL_TFD the kernel reads the indices as numbers.
     let result = unsafe {

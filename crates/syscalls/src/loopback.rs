@@ -104,8 +104,8 @@ fn ask(socket: &OwnedFd, request: &[u8]) -> Result<()> {
     match reply.get(ERRNO).and_then(|errno| errno.try_into().ok()) {
         Some(errno) if length >= ERRNO.end => match i32::from_ne_bytes(errno) {
             0 => Ok(()),
-            errno => Err(Failure { call: "sendto", errno: Errno::from_raw(-errno) }),
+            errno => Err(Failure::new("sendto", Errno::from_raw(-errno))),
         },
-        _ => Err(Failure { call: "recv", errno: Errno::EBADMSG }),
+        _ => Err(Failure::new("recv", Errno::EBADMSG)),
     }
 }

@@ -3,6 +3,7 @@ use std::ffi::CStr;
 use nix::mount::MsFlags;
 
 use crate::Result;
+use crate::constants::MS_NOSYMFOLLOW;
 use crate::failure::named;
 
 /// What mount(2) takes: `MS_*`.
@@ -27,10 +28,13 @@ const fn clears(name: &'static str, clear: MountFlags) -> MountOption {
     MountOption { name, set: MountFlags::empty(), clear }
 }
 
+/// nix has no name for it.
+const NOSYMFOLLOW: MountFlags = MsFlags::from_bits_retain(MS_NOSYMFOLLOW as libc::c_ulong);
+
 /// The options that are flags of mount(2) rather than the file system's own.
 ///
 /// References: mount(2), mount(8) "filesystem-independent mount options".
-pub const OPTIONS: [MountOption; 35] = [
+pub const OPTIONS: [MountOption; 41] = [
     sets("ro", MsFlags::MS_RDONLY),
     clears("rw", MsFlags::MS_RDONLY),
     sets("nosuid", MsFlags::MS_NOSUID),
@@ -54,6 +58,10 @@ pub const OPTIONS: [MountOption; 35] = [
     clears("nostrictatime", MsFlags::MS_STRICTATIME),
     sets("lazytime", MsFlags::MS_LAZYTIME),
     clears("nolazytime", MsFlags::MS_LAZYTIME),
+    sets("iversion", MsFlags::MS_I_VERSION),
+    clears("noiversion", MsFlags::MS_I_VERSION),
+    sets("nosymfollow", NOSYMFOLLOW),
+    clears("symfollow", NOSYMFOLLOW),
     sets("silent", MsFlags::MS_SILENT),
     clears("loud", MsFlags::MS_SILENT),
     sets("remount", MsFlags::MS_REMOUNT),
@@ -66,6 +74,8 @@ pub const OPTIONS: [MountOption; 35] = [
     sets("rslave", MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
     sets("shared", MsFlags::MS_SHARED),
     sets("rshared", MsFlags::MS_SHARED.union(MsFlags::MS_REC)),
+    sets("unbindable", MsFlags::MS_UNBINDABLE),
+    sets("runbindable", MsFlags::MS_UNBINDABLE.union(MsFlags::MS_REC)),
 ];
 
 /// Mounts `source` on `target`, or changes what is mounted there.

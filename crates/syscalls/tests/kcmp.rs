@@ -1,5 +1,7 @@
 //! kcmp(2) on this process and a child of it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 

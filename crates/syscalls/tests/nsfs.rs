@@ -1,5 +1,7 @@
 //! The ioctls of a namespace's descriptor, on this process's own namespaces.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::fs::{File, metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;

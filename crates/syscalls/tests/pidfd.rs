@@ -1,5 +1,7 @@
 //! Processes by descriptor.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::fs::read_to_string;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;

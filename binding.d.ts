@@ -128,7 +128,7 @@ export declare function sethostname(name: string): Failure | null
 export declare function setns(fd: number, nstype: number): Failure | null
 
 /** setns(2) for every thread: whether threads have working directories of their own since then. */
-export declare function setnsEveryThread(fd: number, nstype: number): Outcome<boolean>
+export declare function setnsEveryThread(fd: number, nstype: number, maySeparate: boolean): Outcome<boolean>
 
 /** umount2(2). */
 export declare function umount(target: string, flags: number): Failure | null
@@ -137,7 +137,7 @@ export declare function umount(target: string, flags: number): Failure | null
 export declare function unshare(bits: number): Failure | null
 
 /** unshare(2) for every thread: whether threads have working directories of their own since then. */
-export declare function unshareEveryThread(bits: number): Outcome<boolean>
+export declare function unshareEveryThread(bits: number, maySeparate: boolean): Outcome<boolean>
 
 export declare namespace constants {
   export const CLONE_CHILD_CLEARTID: number

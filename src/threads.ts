@@ -6,7 +6,7 @@ import { type Flags, flagBits } from './flags.js'
 import { hints } from './hints.js'
 import { check, unwrap } from './system-call-error.js'
 import { int32, options } from './validate.js'
-import { keepInStep, refreshWorkingDirectory } from './working-directory.js'
+import { canKeepInStep, keepInStep, refreshWorkingDirectory } from './working-directory.js'
 
 export interface ThreadOptions {
   /**
@@ -38,7 +38,7 @@ export function unshare(flags: Flags, options?: ThreadOptions): void {
   const everyThread = wantsEveryThread(options, unshare)
   const hint = hints.unshare(bits, everyThread)
   if (everyThread) {
-    if (unwrap(binding.unshareEveryThread(bits), { hint }, unshare)) keepInStep()
+    if (unwrap(binding.unshareEveryThread(bits, canKeepInStep()), { hint }, unshare)) keepInStep()
   } else {
     check(binding.unshare(bits), { hint }, unshare)
   }
@@ -62,7 +62,7 @@ export function setns(fd: number, nstype: Flags = 0, options?: ThreadOptions): v
   const everyThread = wantsEveryThread(options, setns)
   const hint = hints.setns(descriptor, bits, everyThread)
   if (everyThread) {
-    if (unwrap(binding.setnsEveryThread(descriptor, bits), { hint }, setns)) keepInStep()
+    if (unwrap(binding.setnsEveryThread(descriptor, bits, canKeepInStep()), { hint }, setns)) keepInStep()
   } else {
     check(binding.setns(descriptor, bits), { hint }, setns)
   }

@@ -10,6 +10,12 @@ export function refreshWorkingDirectory(): void {
   }
 }
 
+/** Loaded when it is asked for: with everything that it brings it costs as much as this package. */
+export function canKeepInStep(): boolean {
+  const { isMainThread }: typeof import('node:worker_threads') = require('node:worker_threads')
+  return isMainThread
+}
+
 let inStep = false
 
 /** From now on every thread has a working directory and a umask of its own: a change of the main thread's is passed on. */

@@ -36,14 +36,14 @@ pub fn setns(fd: i32, nstype: u32) -> Option<Failure> {
 
 /// unshare(2) for every thread: whether threads have working directories of their own since then.
 #[napi]
-pub fn unshare_every_thread(bits: u32) -> Outcome<bool> {
-    outcome(unshare_all(flags(bits)), is_separate)
+pub fn unshare_every_thread(bits: u32, may_separate: bool) -> Outcome<bool> {
+    outcome(unshare_all(flags(bits), may_separate), is_separate)
 }
 
 /// setns(2) for every thread: whether threads have working directories of their own since then.
 #[napi]
-pub fn setns_every_thread(fd: i32, nstype: u32) -> Outcome<bool> {
-    outcome(setns_all(fd, flags(nstype)), is_separate)
+pub fn setns_every_thread(fd: i32, nstype: u32, may_separate: bool) -> Outcome<bool> {
+    outcome(setns_all(fd, flags(nstype), may_separate), is_separate)
 }
 
 /// Gives every thread the calling one's working directory and umask.

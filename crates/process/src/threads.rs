@@ -14,8 +14,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, Result, nsfs};
-use nix::unistd::gettid;
+use linux_clone_syscalls::{CloneFlags, Errno, Failure, Result, nsfs};
 
 use crate::child::{can_enter, open_place, perform};
 use crate::disposable::{Disposable, Stack, attempt};
@@ -67,13 +66,16 @@ pub enum WorkingDirectory {
 
 /// unshare(2) for every thread: all of them are in the same new namespaces afterwards, or none has moved.
 ///
-/// Working and root directory stay where they are, in the new mount namespace. Where threads have to have one each, only
-/// the first thread may ask: it is the one that can keep them in step. Since Linux 5.8.
+/// Working and root directory stay where they are, in the new mount namespace. `may_separate` says whether threads may end
+/// up with one each, where there is no other way: the caller then keeps them in step, by [`align_all`]. Since Linux 5.8.
 ///
 /// # Errors
 ///
 /// unshare(2)'s; EINVAL for what threads cannot have; ETIMEDOUT where one does not answer; setns(2)'s.
-pub fn unshare_all(flags: CloneFlags) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+pub fn unshare_all(
+    flags: CloneFlags,
+    may_separate: bool,
+) -> std::result::Result<WorkingDirectory, ThreadFailure> {
     if flags.intersects(NOT_FOR_ALL) {
         return Err(Failure::new("unshare", Errno::EINVAL).into());
     }
@@ -82,12 +84,12 @@ pub fn unshare_all(flags: CloneFlags) -> std::result::Result<WorkingDirectory, T
     let mut steps = Steps::default();
     steps.adjustments(adjustments);
     if followed.is_empty() {
-        return steps.perform();
+        return steps.perform(may_separate);
     }
     let keep_places = followed.contains(CloneFlags::NEWNS);
     let helper = Helper::start(Action::Unshare(followed), keep_places)?;
     steps.follow(&helper, followed)?;
-    steps.perform()
+    steps.perform(may_separate)
 }
 
 /// setns(2) for every thread: all of them, or none has moved; for the rest as [`unshare_all`]. Since Linux 5.8.
@@ -95,7 +97,11 @@ pub fn unshare_all(flags: CloneFlags) -> std::result::Result<WorkingDirectory, T
 /// # Errors
 ///
 /// setns(2)'s; ETIMEDOUT where a thread does not answer.
-pub fn setns_all(fd: RawFd, nstype: CloneFlags) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+pub fn setns_all(
+    fd: RawFd,
+    nstype: CloneFlags,
+    may_separate: bool,
+) -> std::result::Result<WorkingDirectory, ThreadFailure> {
     let types = if nstype.is_empty() {
         nsfs::get_nstype(fd).or_else(|failure| match failure.errno {
             Errno::EBADF => Err(Failure { call: "setns", ..failure }),
@@ -123,7 +129,7 @@ pub fn setns_all(fd: RawFd, nstype: CloneFlags) -> std::result::Result<WorkingDi
     if !direct.is_empty() {
         steps.then(Action::Setns(fd, direct));
     }
-    steps.perform()
+    steps.perform(may_separate)
 }
 
 /// Gives every thread the calling thread's working directory and umask, for processes whose threads have their own.
@@ -187,11 +193,11 @@ impl<'a> Steps<'a> {
         Ok(refused || !parked.share_namespace(b"ns/uts")?)
     }
 
-    fn perform(&self) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+    fn perform(&self, may_separate: bool) -> std::result::Result<WorkingDirectory, ThreadFailure> {
         let stack = Stack::new()?;
         let parked = Parked::all()?;
         let alone = self.must_enter_alone(&parked, &stack)?;
-        if alone && gettid() != Pid::this() {
+        if alone && !may_separate {
             return Err(Failure::new("setns", Errno::EPERM).into());
         }
         let actions = if alone { &self.alone } else { &self.actions };

@@ -232,14 +232,14 @@ fn nothing_moves(prepare: fn(), expected: &[Errno]) {
     let unable = Other::start(prepare, rest);
     let (before, owned) = (everything(), belongings());
     for flags in KINDS.iter().map(|(_, flag)| *flag).chain([all_kinds()]) {
-        let (errno, call, thread) = errno_of(unshare_all(flags));
+        let (errno, call, thread) = errno_of(unshare_all(flags, true));
         assert!(expected.contains(&errno), "{flags:?}: {errno:?}, {call}");
         assert_eq!(thread, Some(unable.tid), "{flags:?}: {errno:?}, {call}");
         assert_eq!(everything(), before, "{flags:?} has moved some");
         assert_eq!(belongings(), owned, "{flags:?} has left something");
     }
     unable.end();
-    unshare_all(all_kinds()).expect("all can follow");
+    unshare_all(all_kinds(), true).expect("all can follow");
     assert_moved(all_kinds(), &before);
     others.into_iter().for_each(Other::end);
 }
@@ -248,7 +248,7 @@ fn nothing_moves(prepare: fn(), expected: &[Errno]) {
 fn everything_moves() {
     for flags in KINDS.iter().map(|(_, flag)| *flag).chain([all_kinds()]) {
         let before = everything();
-        unshare_all(flags).expect("all can follow");
+        unshare_all(flags, true).expect("all can follow");
         assert_moved(flags, &before);
     }
 }
@@ -315,7 +315,7 @@ fn what_threads_cannot_have_is_refused() {
             CloneFlags::SIGHAND,
             CloneFlags::NEWUTS | CloneFlags::NEWUSER,
         ] {
-            assert_eq!(errno_of(unshare_all(flags)), (Errno::EINVAL, "unshare", None), "{flags:?}");
+            assert_eq!(errno_of(unshare_all(flags, true)), (Errno::EINVAL, "unshare", None), "{flags:?}");
         }
         assert_eq!(everything(), before);
     });
@@ -362,7 +362,7 @@ fn a_thread_whose_filter_refuses_chroot_holds_a_mount_namespace_back() {
         let unable = Other::start(|| refuse_with(libc::SYS_chroot, Errno::EACCES), rest);
         let before = everything();
         for flags in [CloneFlags::NEWNS, all_kinds()] {
-            let failure = errno_of(unshare_all(flags));
+            let failure = errno_of(unshare_all(flags, true));
             assert_eq!(failure, (Errno::EACCES, "chroot", Some(unable.tid)), "{flags:?}");
             assert_eq!(everything(), before, "{flags:?}");
         }
@@ -382,7 +382,7 @@ fn a_thread_that_blocks_every_signal_is_given_up_on_and_not_harmed_by_the_signal
         });
         let (before, owned) = (everything(), belongings());
         let start = Instant::now();
-        let failure = errno_of(unshare_all(CloneFlags::NEWUTS));
+        let failure = errno_of(unshare_all(CloneFlags::NEWUTS, true));
         assert_eq!(failure, (Errno::ETIMEDOUT, "tgkill", Some(unable.tid)));
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
         assert_eq!(everything(), before);
@@ -455,7 +455,7 @@ fn threads_that_start_and_end_all_the_time_follow() {
             .collect();
         for _ in 0..30 {
             let before = namespaces("uts");
-            unshare_all(CloneFlags::NEWUTS).expect("all can follow");
+            unshare_all(CloneFlags::NEWUTS, true).expect("all can follow");
             let now = namespaces("uts");
             assert_eq!(now.len(), 1, "{:?}", links("uts"));
             assert_ne!(now, before);
@@ -490,7 +490,7 @@ fn a_thread_that_is_just_starting_is_not_taken_for_the_inspector() {
         let end = Arc::new(AtomicBool::new(false));
         let spawners: Vec<_> = (0..4).map(|_| spawner(Arc::clone(&end)).expect("a thread")).collect();
         for round in 0..200 {
-            unshare_all(CloneFlags::NEWUTS).expect("all can follow");
+            unshare_all(CloneFlags::NEWUTS, true).expect("all can follow");
             let now = namespaces("uts");
             assert_eq!(now.len(), 1, "round {round}: {:?}", links("uts"));
         }
@@ -517,11 +517,11 @@ fn threads_that_allocate_do_not_hold_it_up() {
             .collect();
         let owned = belongings();
         for _ in 0..200 {
-            unshare_all(CloneFlags::SYSVSEM).expect("needs no privilege");
+            unshare_all(CloneFlags::SYSVSEM, true).expect("needs no privilege");
         }
         for _ in 0..50 {
             let before = everything();
-            unshare_all(CloneFlags::NEWUTS).expect("all can follow");
+            unshare_all(CloneFlags::NEWUTS, true).expect("all can follow");
             assert_moved(CloneFlags::NEWUTS, &before);
         }
         assert_eq!(belongings(), owned);
@@ -549,7 +549,7 @@ fn semaphore_adjustments_become_each_threads_own() {
             .collect();
         thread::spawn(move || raise(set)).join().expect("it did not panic");
         let shared = semaphore_value(set);
-        unshare_all(CloneFlags::SYSVSEM).expect("needs no privilege");
+        unshare_all(CloneFlags::SYSVSEM, true).expect("needs no privilege");
         let given_up = semaphore_value(set);
         go.store(true, Ordering::Release);
         join_all(started);
@@ -576,7 +576,7 @@ fn nothing_is_left_of_success_or_failure() {
         assert_eq!(belongings(), owned);
         let closed = fs::File::open("/dev/null").expect("/dev/null");
         let owned = belongings();
-        let failure = errno_of(setns_all(closed.as_raw_fd(), CloneFlags::empty()));
+        let failure = errno_of(setns_all(closed.as_raw_fd(), CloneFlags::empty(), true));
         assert_eq!((failure.0, failure.1), (Errno::EINVAL, "setns"));
         assert_eq!(belongings(), owned);
         other.end();
@@ -597,7 +597,7 @@ fn every_thread_enters_the_namespaces_of_a_process() {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(target.id()).expect("a pid"));
         let pidfd: OwnedFd = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
         assert!(pidfd.as_raw_fd() > 2);
-        setns_all(pidfd.as_raw_fd(), all_kinds()).expect("all can follow");
+        setns_all(pidfd.as_raw_fd(), all_kinds(), true).expect("all can follow");
         assert_eq!(everything(), expected);
         drop(target.stdin.take());
         target.wait().expect("it is our child");
@@ -615,10 +615,10 @@ fn a_user_or_time_namespace_is_refused_and_nothing_moves() {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(target.id()).expect("a pid"));
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
         let with_user = CloneFlags::NEWUSER | CloneFlags::NEWUTS | CloneFlags::NEWNET;
-        assert_eq!(errno_of(setns_all(pidfd.as_raw_fd(), with_user)).0, Errno::EINVAL);
+        assert_eq!(errno_of(setns_all(pidfd.as_raw_fd(), with_user, true)).0, Errno::EINVAL);
         let with_time = CloneFlags::NEWTIME | CloneFlags::NEWUTS | CloneFlags::NEWNET;
-        assert_eq!(errno_of(setns_all(pidfd.as_raw_fd(), CloneFlags::NEWTIME)).0, Errno::EUSERS);
-        let failure = errno_of(setns_all(pidfd.as_raw_fd(), with_time)).0;
+        assert_eq!(errno_of(setns_all(pidfd.as_raw_fd(), CloneFlags::NEWTIME, true)).0, Errno::EUSERS);
+        let failure = errno_of(setns_all(pidfd.as_raw_fd(), with_time, true)).0;
         assert!([Errno::EUSERS, Errno::EPERM].contains(&failure), "{failure:?}");
         drop(pidfd);
         assert_eq!([everything().to_vec(), vec![namespaces("user")]], before);
@@ -638,7 +638,7 @@ fn two_threads_that_move_all_wait_for_each_other() {
                 let rounds = Arc::clone(&rounds);
                 thread::spawn(move || {
                     for _ in 0..20 {
-                        unshare_all(CloneFlags::NEWUTS).expect("all can follow");
+                        unshare_all(CloneFlags::NEWUTS, true).expect("all can follow");
                         rounds.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -668,12 +668,12 @@ fn only_one_thread_is_taken_for_the_inspector() {
         let (_, end_first, first) = deaf("SignalInspector");
         let (second, end_second, other) = deaf("other");
         let before = everything();
-        let failure = errno_of(unshare_all(CloneFlags::NEWUTS));
+        let failure = errno_of(unshare_all(CloneFlags::NEWUTS, true));
         assert_eq!(failure, (Errno::ETIMEDOUT, "tgkill", Some(second)));
         assert_eq!(everything(), before);
         drop(end_second);
         other.join().expect("it did not panic");
-        unshare_all(CloneFlags::NEWUTS).expect("all others can follow");
+        unshare_all(CloneFlags::NEWUTS, true).expect("all others can follow");
         drop(end_first);
         first.join().expect("it did not panic");
     });

@@ -839,6 +839,7 @@ module.exports.alignThreads = nativeBinding.alignThreads
 module.exports.configureLoopback = nativeBinding.configureLoopback
 module.exports.kcmp = nativeBinding.kcmp
 module.exports.kcmpEpoll = nativeBinding.kcmpEpoll
+module.exports.kcmpIndexed = nativeBinding.kcmpIndexed
 module.exports.mount = nativeBinding.mount
 module.exports.mountDataLength = nativeBinding.mountDataLength
 module.exports.mountOptions = nativeBinding.mountOptions

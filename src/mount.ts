@@ -51,9 +51,11 @@ export function mount(
       mount,
     )
   }
-  const circumstances =
-    from !== null ? { path: from, dest: on, hint: hints.mount } : { path: on, hint: hints.mount }
-  check(binding.mount(from, on, type, bits, own), circumstances, mount)
+  check(
+    binding.mount(from, on, type, bits, own),
+    () => (from !== null ? { path: from, dest: on, hint: hints.mount } : { path: on, hint: hints.mount }),
+    mount,
+  )
 }
 
 function fromOptions(flags: number, data: Record<string, unknown>): { bits: number; own: string | null } {
@@ -111,5 +113,5 @@ function ownOption(option: string, value: unknown, caller: Caller): string | nul
  */
 export function umount(target: string, flags: number = 0): void {
   const path = text(target, 'target', umount)
-  check(binding.umount(path, uint32(flags, 'flags', umount)), { path, hint: hints.umount }, umount)
+  check(binding.umount(path, uint32(flags, 'flags', umount)), () => ({ path, hint: hints.umount }), umount)
 }

@@ -13,8 +13,11 @@ import { int32 } from './validate.js'
  * namespace; `EBADF`.
  */
 export function nsGetUserns(fd: number): number {
-  const hint = hints.nsfs(fd, '4.9')
-  return unwrap(binding.nsGetUserns(int32(fd, 'fd', nsGetUserns)), { hint }, nsGetUserns)
+  return unwrap(
+    binding.nsGetUserns(int32(fd, 'fd', nsGetUserns)),
+    () => ({ hint: hints.nsfs(fd, '4.9') }),
+    nsGetUserns,
+  )
 }
 
 /**
@@ -26,8 +29,11 @@ export function nsGetUserns(fd: number): number {
  * caller's namespaces; `ENOTTY`: `fd` is of no namespace; `EBADF`.
  */
 export function nsGetParent(fd: number): number {
-  const hint = hints.nsfs(fd, '4.9', ['pid', 'user'])
-  return unwrap(binding.nsGetParent(int32(fd, 'fd', nsGetParent)), { hint }, nsGetParent)
+  return unwrap(
+    binding.nsGetParent(int32(fd, 'fd', nsGetParent)),
+    () => ({ hint: hints.nsfs(fd, '4.9', ['pid', 'user']) }),
+    nsGetParent,
+  )
 }
 
 /**
@@ -38,8 +44,11 @@ export function nsGetParent(fd: number): number {
  * @throws {SystemCallError} `ENOTTY`: `fd` is of no namespace; `EBADF`.
  */
 export function nsGetNstype(fd: number): number {
-  const hint = hints.nsfs(fd, '4.11')
-  return unwrap(binding.nsGetNstype(int32(fd, 'fd', nsGetNstype)), { hint }, nsGetNstype)
+  return unwrap(
+    binding.nsGetNstype(int32(fd, 'fd', nsGetNstype)),
+    () => ({ hint: hints.nsfs(fd, '4.11') }),
+    nsGetNstype,
+  )
 }
 
 /**
@@ -50,8 +59,11 @@ export function nsGetNstype(fd: number): number {
  * @throws {SystemCallError} `EINVAL`: no user namespace; `ENOTTY`: `fd` is of no namespace; `EBADF`.
  */
 export function nsGetOwnerUid(fd: number): number {
-  const hint = hints.nsfs(fd, '4.11', ['user'])
-  return unwrap(binding.nsGetOwnerUid(int32(fd, 'fd', nsGetOwnerUid)), { hint }, nsGetOwnerUid)
+  return unwrap(
+    binding.nsGetOwnerUid(int32(fd, 'fd', nsGetOwnerUid)),
+    () => ({ hint: hints.nsfs(fd, '4.11', ['user']) }),
+    nsGetOwnerUid,
+  )
 }
 
 /**
@@ -62,8 +74,7 @@ export function nsGetOwnerUid(fd: number): number {
  * @throws {SystemCallError} `ENOTTY`: `fd` is of no namespace, or the kernel is older; `EBADF`.
  */
 export function nsGetId(fd: number): bigint {
-  const hint = hints.nsfs(fd, '6.18')
-  return unwrap(binding.nsGetId(int32(fd, 'fd', nsGetId)), { hint }, nsGetId)
+  return unwrap(binding.nsGetId(int32(fd, 'fd', nsGetId)), () => ({ hint: hints.nsfs(fd, '6.18') }), nsGetId)
 }
 
 /**
@@ -74,8 +85,11 @@ export function nsGetId(fd: number): bigint {
  * @throws {SystemCallError} `EINVAL`: no mount namespace; `ENOTTY`: `fd` is of no namespace, or the kernel is older; `EBADF`.
  */
 export function nsGetMntnsId(fd: number): bigint {
-  const hint = hints.nsfs(fd, '6.11', ['mnt'])
-  return unwrap(binding.nsGetMntnsId(int32(fd, 'fd', nsGetMntnsId)), { hint }, nsGetMntnsId)
+  return unwrap(
+    binding.nsGetMntnsId(int32(fd, 'fd', nsGetMntnsId)),
+    () => ({ hint: hints.nsfs(fd, '6.11', ['mnt']) }),
+    nsGetMntnsId,
+  )
 }
 
 /**
@@ -87,9 +101,12 @@ export function nsGetMntnsId(fd: number): bigint {
  * is of no namespace, or the kernel is older; `EBADF`.
  */
 export function nsGetPidFromPidns(fd: number, pid: number): number {
-  const hint = hints.nsfs(fd, '6.11', ['pid'])
   const [descriptor, number] = [int32(fd, 'fd', nsGetPidFromPidns), int32(pid, 'pid', nsGetPidFromPidns)]
-  return unwrap(binding.nsGetPidFromPidns(descriptor, number), { hint }, nsGetPidFromPidns)
+  return unwrap(
+    binding.nsGetPidFromPidns(descriptor, number),
+    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    nsGetPidFromPidns,
+  )
 }
 
 /**
@@ -100,9 +117,12 @@ export function nsGetPidFromPidns(fd: number, pid: number): number {
  * @throws {SystemCallError} as {@link nsGetPidFromPidns}.
  */
 export function nsGetTgidFromPidns(fd: number, tgid: number): number {
-  const hint = hints.nsfs(fd, '6.11', ['pid'])
   const [descriptor, number] = [int32(fd, 'fd', nsGetTgidFromPidns), int32(tgid, 'tgid', nsGetTgidFromPidns)]
-  return unwrap(binding.nsGetTgidFromPidns(descriptor, number), { hint }, nsGetTgidFromPidns)
+  return unwrap(
+    binding.nsGetTgidFromPidns(descriptor, number),
+    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    nsGetTgidFromPidns,
+  )
 }
 
 /**
@@ -113,9 +133,12 @@ export function nsGetTgidFromPidns(fd: number, tgid: number): number {
  * @throws {SystemCallError} as {@link nsGetPidFromPidns}.
  */
 export function nsGetPidInPidns(fd: number, pid: number): number {
-  const hint = hints.nsfs(fd, '6.11', ['pid'])
   const [descriptor, number] = [int32(fd, 'fd', nsGetPidInPidns), int32(pid, 'pid', nsGetPidInPidns)]
-  return unwrap(binding.nsGetPidInPidns(descriptor, number), { hint }, nsGetPidInPidns)
+  return unwrap(
+    binding.nsGetPidInPidns(descriptor, number),
+    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    nsGetPidInPidns,
+  )
 }
 
 /**
@@ -126,7 +149,10 @@ export function nsGetPidInPidns(fd: number, pid: number): number {
  * @throws {SystemCallError} as {@link nsGetPidFromPidns}.
  */
 export function nsGetTgidInPidns(fd: number, tgid: number): number {
-  const hint = hints.nsfs(fd, '6.11', ['pid'])
   const [descriptor, number] = [int32(fd, 'fd', nsGetTgidInPidns), int32(tgid, 'tgid', nsGetTgidInPidns)]
-  return unwrap(binding.nsGetTgidInPidns(descriptor, number), { hint }, nsGetTgidInPidns)
+  return unwrap(
+    binding.nsGetTgidInPidns(descriptor, number),
+    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    nsGetTgidInPidns,
+  )
 }

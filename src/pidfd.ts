@@ -17,7 +17,7 @@ export function pidfdOpen(pid: number, flags: number = 0): number {
   const bits = uint32(flags, 'flags', pidfdOpen)
   return unwrap(
     binding.pidfdOpen(int32(pid, 'pid', pidfdOpen), bits),
-    { hint: hints.since('5.3') },
+    () => ({ hint: hints.since('5.3') }),
     pidfdOpen,
   )
 }
@@ -34,7 +34,7 @@ export function pidfdSendSignal(pidfd: number, signal: NodeJS.Signals | number, 
   const fd = int32(pidfd, 'pidfd', pidfdSendSignal)
   const number = signalNumber(signal, 'signal', pidfdSendSignal)
   const bits = uint32(flags, 'flags', pidfdSendSignal)
-  check(binding.pidfdSendSignal(fd, number, bits), { hint: hints.since('5.1') }, pidfdSendSignal)
+  check(binding.pidfdSendSignal(fd, number, bits), () => ({ hint: hints.since('5.1') }), pidfdSendSignal)
 }
 
 /**
@@ -47,5 +47,5 @@ export function pidfdSendSignal(pidfd: number, signal: NodeJS.Signals | number, 
 export function pidfdGetfd(pidfd: number, targetFd: number): number {
   const fd = int32(pidfd, 'pidfd', pidfdGetfd)
   const target = int32(targetFd, 'targetFd', pidfdGetfd)
-  return unwrap(binding.pidfdGetfd(fd, target), { hint: hints.pidfdGetfd }, pidfdGetfd)
+  return unwrap(binding.pidfdGetfd(fd, target), () => ({ hint: hints.pidfdGetfd }), pidfdGetfd)
 }

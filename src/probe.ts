@@ -41,7 +41,7 @@ export type Supported = { ok: true } | { ok: false; reason: string; hint?: strin
  * pid namespace that `unshare('pid')` has made for the first child.
  */
 export function probe(): Readonly<Record<Feature, Supported>> {
-  const findings = unwrap(binding.probe(), { hint: hints.clone }, probe)
+  const findings = unwrap(binding.probe(), () => ({ hint: hints.clone }), probe)
   const entries = findings.map(({ feature, failure, missing }): [string, Supported] => {
     if (missing !== undefined)
       return [feature, { ok: false, reason: missing, ...advice(hints.missing(feature)) }]

@@ -77,18 +77,18 @@ export function systemCallError(
   return error
 }
 
-/** Throws where a call without a result has failed. */
-export function check(failure: Failure | null, circumstances: Circumstances, caller: Caller): void {
-  if (failure !== null) throw systemCallError(failure, circumstances, caller)
+/** Throws where a call without a result has failed. What is known of it is asked for only then: success costs nothing. */
+export function check(failure: Failure | null, circumstances: () => Circumstances, caller: Caller): void {
+  if (failure !== null) throw systemCallError(failure, circumstances(), caller)
 }
 
 /** What a call returned, where it has not failed. */
 export function unwrap<T extends number | bigint | boolean | readonly unknown[]>(
   outcome: T | Failure,
-  circumstances: Circumstances,
+  circumstances: () => Circumstances,
   caller: Caller,
 ): T {
-  if (isFailure(outcome)) throw systemCallError(outcome, circumstances, caller)
+  if (isFailure(outcome)) throw systemCallError(outcome, circumstances(), caller)
   return outcome
 }
 

@@ -20,8 +20,7 @@ import { refreshWorkingDirectory } from './working-directory.js'
 export function pivotRoot(newRoot: string, putOld: string): void {
   const path = text(newRoot, 'newRoot', pivotRoot)
   const dest = text(putOld, 'putOld', pivotRoot)
-  const hint = pivotRootHint(path, dest)
-  check(binding.pivotRoot(path, dest), { path, dest, hint }, pivotRoot)
+  check(binding.pivotRoot(path, dest), () => ({ path, dest, hint: pivotRootHint(path, dest) }), pivotRoot)
   refreshWorkingDirectory()
 }
 
@@ -56,13 +55,27 @@ export function kcmp(
   const outcome =
     kind === KCMP_EPOLL_TFD
       ? compareEpoll(first, second, index, idx2)
-      : binding.kcmp(first, second, kind, index, plainIndex(idx2))
-  return unwrap(outcome, { hint: hints.kcmp }, kcmp) as 0 | 1 | 2 | 3
+      : compare(first, second, kind, index, plainIndex(idx2))
+  return unwrap(outcome, kcmpCircumstances, kcmp) as 0 | 1 | 2 | 3
 }
+
+const kcmpCircumstances = () => ({ hint: hints.kcmp })
 
 function plainIndex(idx2: unknown): number {
   if (isRecord(idx2)) throw invalidArgValue('idx2', 'can be a slot with KCMP_EPOLL_TFD only', idx2, kcmp)
   return uint32(idx2, 'idx2', kcmp)
+}
+
+function compare(
+  pid1: number,
+  pid2: number,
+  type: number,
+  idx1: number,
+  idx2: number,
+): number | binding.Failure {
+  return idx1 === 0 && idx2 === 0
+    ? binding.kcmp(pid1, pid2, type)
+    : binding.kcmpIndexed(pid1, pid2, type, idx1, idx2)
 }
 
 function compareEpoll(pid1: number, pid2: number, idx1: number, idx2: unknown): number | binding.Failure {
@@ -84,7 +97,7 @@ function compareEpoll(pid1: number, pid2: number, idx1: number, idx2: unknown): 
  * @throws {SystemCallError} `EPERM` without CAP_NET_ADMIN over the network namespace.
  */
 export function configureLoopback(): void {
-  check(binding.configureLoopback(), { hint: hints.network }, configureLoopback)
+  check(binding.configureLoopback(), () => ({ hint: hints.network }), configureLoopback)
 }
 
 /**
@@ -95,7 +108,7 @@ export function configureLoopback(): void {
  * @throws {SystemCallError} `EINVAL`: too long; `EPERM` without CAP_SYS_ADMIN over the UTS namespace.
  */
 export function sethostname(name: string): void {
-  check(binding.sethostname(text(name, 'name', sethostname)), { hint: hints.hostname }, sethostname)
+  check(binding.sethostname(text(name, 'name', sethostname)), () => ({ hint: hints.hostname }), sethostname)
 }
 
 /**
@@ -106,5 +119,9 @@ export function sethostname(name: string): void {
  * @throws {SystemCallError} `EINVAL`: too long; `EPERM` without CAP_SYS_ADMIN over the UTS namespace.
  */
 export function setdomainname(name: string): void {
-  check(binding.setdomainname(text(name, 'name', setdomainname)), { hint: hints.hostname }, setdomainname)
+  check(
+    binding.setdomainname(text(name, 'name', setdomainname)),
+    () => ({ hint: hints.hostname }),
+    setdomainname,
+  )
 }

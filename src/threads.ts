@@ -36,11 +36,11 @@ export interface ThreadOptions {
 export function unshare(flags: Flags, options?: ThreadOptions): void {
   const bits = flagBits(flags, 'flags', unshare)
   const everyThread = wantsEveryThread(options, unshare)
-  const hint = hints.unshare(bits, everyThread)
+  const circumstances = () => ({ hint: hints.unshare(bits, everyThread) })
   if (everyThread) {
-    if (unwrap(binding.unshareEveryThread(bits, canKeepInStep()), { hint }, unshare)) keepInStep()
+    if (unwrap(binding.unshareEveryThread(bits, canKeepInStep()), circumstances, unshare)) keepInStep()
   } else {
-    check(binding.unshare(bits), { hint }, unshare)
+    check(binding.unshare(bits), circumstances, unshare)
   }
 }
 
@@ -60,11 +60,12 @@ export function setns(fd: number, nstype: Flags = 0, options?: ThreadOptions): v
   const descriptor = int32(fd, 'fd', setns)
   const bits = flagBits(nstype, 'nstype', setns)
   const everyThread = wantsEveryThread(options, setns)
-  const hint = hints.setns(descriptor, bits, everyThread)
+  const circumstances = () => ({ hint: hints.setns(descriptor, bits, everyThread) })
   if (everyThread) {
-    if (unwrap(binding.setnsEveryThread(descriptor, bits, canKeepInStep()), { hint }, setns)) keepInStep()
+    if (unwrap(binding.setnsEveryThread(descriptor, bits, canKeepInStep()), circumstances, setns))
+      keepInStep()
   } else {
-    check(binding.setns(descriptor, bits), { hint }, setns)
+    check(binding.setns(descriptor, bits), circumstances, setns)
   }
   if (bits === 0 || bits & CLONE_NEWNS) refreshWorkingDirectory()
 }

@@ -14,11 +14,14 @@ function integer(value: unknown, name: string, min: number, max: number, caller:
 
 /** A descriptor, a pid: negative ones are the kernel's to refuse. */
 export function int32(value: unknown, name: string, caller: Caller): number {
+  // Nearly always it is one, and a call is to cost little beside the kernel's.
+  if (typeof value === 'number' && (value | 0) === value) return value
   return integer(value, name, INT32_MIN, INT32_MAX, caller)
 }
 
 /** What the kernel reads as 32 unsigned bits; JavaScript's `|` makes the upper half of them negative. */
 export function uint32(value: unknown, name: string, caller: Caller): number {
+  if (typeof value === 'number' && value >>> 0 === value) return value
   return integer(value, name, INT32_MIN, UINT32_MAX, caller) >>> 0
 }
 

@@ -26,12 +26,12 @@ export function keepInStep(): void {
   const [currentMask, changeMask]: [() => number, (mask: string | number) => number] = [umask, umask]
   process.chdir = function passedOn(directory: string): void {
     chdir(directory)
-    check(alignThreads(), { path: directory }, passedOn)
+    check(alignThreads(), () => ({ path: directory }), passedOn)
   }
   process.umask = function passedOn(mask?: string | number): number {
     if (mask === undefined) return currentMask()
     const before = changeMask(mask)
-    check(alignThreads(), {}, passedOn)
+    check(alignThreads(), () => ({}), passedOn)
     return before
   }
 }

@@ -94,10 +94,15 @@ impl Tasks {
             .map(|status| status.map(|status| status.st_ino))
     }
 
-    /// The number of the system call that a thread is in, as text: `b"running"` where it is in none.
+    /// The number of the system call that a thread is in, as text: `b"running"` where it is in none; `None` where it is
+    /// ending, which is when the file is root's, or has ended.
     pub fn system_call(&self, shown: i32) -> Result<Option<[u8; 8]>> {
         let mut digits = [0; 12];
-        let Some(file) = self.open(decimal(shown, &mut digits), b"syscall")? else { return Ok(None) };
+        let file = match self.open(decimal(shown, &mut digits), b"syscall") {
+            Ok(Some(file)) => file,
+            Ok(None) | Err(Failure { errno: Errno::EACCES, .. }) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
         let mut text = [0; 8];
         let Some(length) = present(read(&file, &mut text), "read")? else { return Ok(None) };
         let end = text[..length].iter().position(u8::is_ascii_whitespace).unwrap_or(length);

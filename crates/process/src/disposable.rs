@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -126,8 +126,7 @@ impl Drop for Disposable {
     }
 }
 
-/// Waits for the end of a child that sends no SIGCHLD, which `__WALL` includes.
-/// Whether it ended with status 0.
+/// Waits for the end of a child that sends no SIGCHLD, which `__WALL` includes: whether it ended with status 0.
 pub fn reap(pid: Pid) -> bool {
     loop {
         match waitpid(pid, Some(WaitPidFlag::__WALL)) {
@@ -209,16 +208,14 @@ fn refuse_to_be_init() -> Result<()> {
     let path = c"/proc/thread-self/ns/pid_for_children";
     // SAFETY: a C string, and a buffer as long as we say.
     let length = unsafe { libc::readlink(path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
-    match Errno::result(length) {
-        // ENOENT is also what is said where /proc is not mounted; the namespaces are there if the task is.
-        Err(Errno::ENOENT) if has_namespaces() => Err(Failure::new("clone", Errno::EBUSY)),
-        _ => Ok(()),
+    // ENOENT is also what is said where there is no /proc: then the thread's own namespace cannot be seen either.
+    if Errno::result(length) == Err(Errno::ENOENT) && is_there(c"/proc/thread-self/ns/pid") {
+        return Err(Failure::new("clone", Errno::EBUSY));
     }
+    Ok(())
 }
 
-fn has_namespaces() -> bool {
+fn is_there(path: &CStr) -> bool {
     // SAFETY: a C string.
-    (unsafe { libc::access(c"/proc/thread-self/ns/pid_for_children".as_ptr(), libc::F_OK) } == 0)
-        // SAFETY: a C string.
-        || (unsafe { libc::access(c"/proc/thread-self/ns/pid".as_ptr(), libc::F_OK) } == 0)
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
 }

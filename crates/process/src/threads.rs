@@ -1,8 +1,8 @@
 //! unshare(2) and setns(2) for every thread of the process, or none.
 //!
 //! The kernel moves threads one by one, and refuses a mount namespace to those that share their working directory,
-//! unless they follow another process into two kinds of namespaces at once. So a helper, a copy of this process, makes the call
-//! that was asked for, with all that can fail in it; then every thread rehearses to follow it, in a child that
+//! unless they follow another process into two kinds of namespaces at once. So a helper, a copy of this process, makes
+//! the call that was asked for, with all that can fail in it; then every thread rehearses to follow it, in a child that
 //! has the thread's own credentials and filters; and then every thread does.
 //!
 //! # Safety

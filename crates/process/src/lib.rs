@@ -2,6 +2,7 @@
 
 mod child;
 mod disposable;
+mod failure;
 mod park;
 mod plan;
 mod probe;
@@ -11,5 +12,6 @@ mod subordinate;
 mod tasks;
 mod threads;
 
+pub use failure::ThreadFailure;
 pub use probe::{Finding, Obstacle, probe};
-pub use threads::{ThreadFailure, WorkingDirectory, align_all, setns_all, unshare_all};
+pub use threads::{WorkingDirectory, align_all, setns_all, unshare_all};

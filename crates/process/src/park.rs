@@ -21,10 +21,10 @@ use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, Result};
 
 use crate::child::perform;
 use crate::disposable::{Stack, attempt};
+use crate::failure::ThreadFailure;
 use crate::plan::Action;
 use crate::signals::Blocked;
 use crate::tasks::{Task, Tasks};
-use crate::threads::ThreadFailure;
 
 /// How long a thread may take to come: it may be in a system call that no signal interrupts.
 const PATIENCE: Duration = Duration::from_secs(10);

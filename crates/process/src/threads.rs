@@ -18,31 +18,11 @@ use linux_clone_syscalls::{CloneFlags, Errno, Failure, Result, nsfs};
 
 use crate::child::{can_enter, open_place, perform};
 use crate::disposable::{Disposable, Stack, attempt};
+use crate::failure::ThreadFailure;
 use crate::park::Parked;
 use crate::plan::Action;
 use crate::shared::Shared;
 use crate::tasks::own_umask;
-
-/// What failed, and in which thread where it was not the calling one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ThreadFailure {
-    /// The call and its errno.
-    pub failure: Failure,
-    /// The thread, as /proc/self/task has it.
-    pub thread: Option<i32>,
-}
-
-impl ThreadFailure {
-    pub(crate) fn of(failure: Failure, thread: i32) -> Self {
-        Self { failure, thread: Some(thread) }
-    }
-}
-
-impl From<Failure> for ThreadFailure {
-    fn from(failure: Failure) -> Self {
-        Self { failure, thread: None }
-    }
-}
 
 /// What a thread of many cannot leave (unshare(2), setns(2)), or must not: descriptors and working directory are
 /// one for the process, and a pid namespace without its pid 1 cannot be followed into.

@@ -503,3 +503,33 @@ test('a path beyond ASCII is shown as it is', async (t) => {
   t.is(error.path, '/nonexistent/ü目😀')
   t.is(error.message, "ENOENT: no such file or directory, umount2 '/nonexistent/ü目😀'")
 })
+
+test('without /proc the error is the same, and has no hint that needs it', async (t) => {
+  const errors = await inProcess(({ lib }) => {
+    lib.unshare('mnt')
+    lib.mount(null, '/', null, lib.MS_REC | lib.MS_PRIVATE)
+    lib.mount('none', '/proc', 'tmpfs')
+    return [
+      () => lib.unshare('user'),
+      () => lib.unshare('uts', { threads: 'all' }),
+      () => lib.setns(0, 'net'),
+      () => lib.pivotRoot('/', '/'),
+      () => lib.umount('/nowhere'),
+      () => lib.nsGetNstype(0),
+    ].map((call) => {
+      try {
+        return call()
+      } catch ({ code, syscall, errno }) {
+        return { code, syscall, isNegative: errno < 0 }
+      }
+    })
+  })
+  t.deepEqual(errors, [
+    { code: 'EINVAL', syscall: 'unshare', isNegative: true },
+    { code: 'ENOENT', syscall: 'open', isNegative: true },
+    { code: 'EINVAL', syscall: 'setns', isNegative: true },
+    { code: 'EBUSY', syscall: 'pivot_root', isNegative: true },
+    { code: 'ENOENT', syscall: 'umount2', isNegative: true },
+    { code: 'ENOTTY', syscall: 'ioctl', isNegative: true },
+  ])
+})

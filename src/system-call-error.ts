@@ -72,9 +72,18 @@ export function systemCallError(
   error.syscall = failure.syscall
   if (path != null) error.path = path
   if (dest !== undefined) error.dest = dest
-  const hint = circumstances.hint?.({ ...failure, code })
+  const hint = hintOf({ ...failure, code }, circumstances)
   if (hint !== undefined) error.hint = hint
   return error
+}
+
+/** A hint is a courtesy: where it cannot be found out, without /proc for one, the error is the same without it. */
+function hintOf(failure: Failure, { hint }: Circumstances): string | undefined {
+  try {
+    return hint?.(failure)
+  } catch {
+    return undefined
+  }
 }
 
 /** Throws where a call without a result has failed. What is known of it is asked for only then: success costs nothing. */

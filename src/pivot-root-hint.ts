@@ -65,7 +65,8 @@ function einval(newRoot: string, putOld: string): string {
   const oldMount = all.get(mountIdOf(oldPath))
   if (oldMount !== newMount && oldMount?.isShared)
     return `${putOld} is a mount point whose propagation is shared: ${PROPAGATION}`
-  if (newMount.isShared || all.get(newMount.parent)?.isShared) {
+  // The kernel looks at the mount that the old root is put on, which is mostly the new root's own.
+  if (oldMount?.isShared || all.get(newMount.parent)?.isShared) {
     return `The propagation of ${newRoot}, or of the mount that it is on, is shared: ${PROPAGATION}`
   }
   return `The propagation of the mount below the current root is shared, or ${newRoot} came locked from a more privileged mount namespace`

@@ -9,7 +9,7 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
-/** Gives every thread the calling one's working directory and umask. */
+/** Gives every thread in the calling one's mount namespace its working directory and umask. */
 export declare function alignThreads(): Failure | null
 
 /** Brings `lo` up. */

@@ -533,3 +533,57 @@ test('without /proc the error is the same, and has no hint that needs it', async
     { code: 'ENOTTY', syscall: 'ioctl', isNegative: true },
   ])
 })
+
+/** Starts a program as on a kernel that does not know the ioctl: it answers ENOTTY. */
+const OLDER = `
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOW (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0)
+
+int main(int argc, char **argv) {
+  struct sock_filter code[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 3),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]) + LOW),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NUMBER, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOTTY),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = { sizeof code / sizeof *code, code };
+  if (argc < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1) return 126;
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == -1) return 126;
+  execvp(argv[1], argv + 1);
+  return 127;
+}
+`
+
+for (const [name, number, type, version] of [
+  ['nsGetId', lib.NS_GET_ID, 'uts', '6.18'],
+  ['nsGetMntnsId', lib.NS_GET_MNTNS_ID, 'mnt', '6.11'],
+  ['nsGetPidInPidns', lib.NS_GET_PID_IN_PIDNS, 'pid', '6.11'],
+]) {
+  test(`${name} on a kernel without it is ENOTTY, and the hint says since when there is one`, async (t) => {
+    if (!available(t, hasCompiler(), 'a C compiler')) return
+    const source = OLDER.replace('NUMBER', `${number}u`)
+    const { code, hint } = await inProcess(
+      ({ lib, fs }, name, type) => {
+        try {
+          return lib[name](fs.openSync(`/proc/self/ns/${type}`), process.pid)
+        } catch ({ code, hint }) {
+          return { code, hint }
+        }
+      },
+      { with: { wrap: [compile(t, source)] } },
+      name,
+      type,
+    )
+    t.is(code, 'ENOTTY')
+    t.is(hint, `The kernel has this ioctl since Linux ${version}`)
+  })
+}

@@ -814,3 +814,22 @@ test('Under load a hundred moves neither hang nor lose a request', async (t) => 
   t.is(result.counts.answered, result.counts.asked)
   t.true(result.counts.read > 0)
 })
+
+test('where threads have working directories of their own, those in another mount namespace keep theirs', async (t) => {
+  const { main, others } = await inProcess(
+    async ({ lib, fs }) => {
+      await Promise.all(Array.from({ length: 8 }, () => fs.promises.stat('/')))
+      process.chdir('/usr')
+      lib.unshare('mnt', { threads: 'all' })
+      lib.unshare('mnt')
+      process.chdir('/etc')
+      const link = (tid) => fs.readlinkSync(`/proc/self/task/${tid}/cwd`)
+      const others = fs.readdirSync('/proc/self/task').filter((tid) => Number(tid) !== process.pid)
+      return { main: link(process.pid), others: others.map(link) }
+    },
+    { with: { wrap: ['unshare', '--user', '--map-root-user'] } },
+  )
+  t.is(main, '/etc')
+  t.true(others.length > 4)
+  t.deepEqual([...new Set(others)], ['/usr'])
+})

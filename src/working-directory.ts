@@ -1,10 +1,13 @@
 import { alignThreads } from '../binding.js'
 import { check } from './system-call-error.js'
 
+// Node's own, and not what keepInStep puts in its place: to ask again is no change, and nobody else's business.
+const { chdir, umask } = process
+
 /** Node remembers what process.cwd() said; after the kernel has moved us to another directory, it has to ask again. */
 export function refreshWorkingDirectory(): void {
   try {
-    process.chdir('.')
+    chdir('.')
   } catch {
     // A Worker has no process.chdir; and a directory that cannot be searched stays the working directory.
   }
@@ -22,7 +25,6 @@ let inStep = false
 export function keepInStep(): void {
   if (inStep) return
   inStep = true
-  const { chdir, umask } = process
   const [currentMask, changeMask]: [() => number, (mask: string | number) => number] = [umask, umask]
   process.chdir = function passedOn(directory: string): void {
     chdir(directory)

@@ -46,7 +46,7 @@ pub fn setns_every_thread(fd: i32, nstype: u32, may_separate: bool) -> Outcome<b
     outcome(setns_all(fd, flags(nstype), may_separate), is_separate)
 }
 
-/// Gives every thread the calling one's working directory and umask.
+/// Gives every thread in the calling one's mount namespace its working directory and umask.
 #[napi]
 pub fn align_threads() -> Option<Failure> {
     failure(align_all())

@@ -72,8 +72,8 @@ fn give_up_privileges(id: u32) -> Result<()> {
     // SAFETY: three integers.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) };
     failing_as("setresuid", Errno::result(result))?;
-    // Having changed ids, the process could not write its own id maps (user_namespaces(7)). Both are of the memory, so
-    // that only a child whose memory is not ours may do this.
+    // Having changed ids, a process is not dumpable, and cannot write its own id maps (user_namespaces(7)). That belongs
+    // to the memory: only the child of a copy of this process may do this, never one that shares this process's own.
     let dumpable: libc::c_ulong = 1;
     // SAFETY: integers only.
     let result = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, dumpable) };

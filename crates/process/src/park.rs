@@ -173,6 +173,16 @@ impl Parked {
 
     /// Whether all parked threads are in the calling one's namespace (`b"ns/uts"` …).
     pub fn share_namespace(&self, link: &[u8]) -> Result<bool> {
+        let own = self.own_namespace(link)?;
+        for slot in self.parked() {
+            if self.namespace(slot, link)? != own {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn own_namespace(&self, link: &[u8]) -> Result<Option<u64>> {
         let (own, mut shown) = (gettid(), 0);
         self.tasks.for_each::<Failure>(|task| {
             if task.tid == own {
@@ -180,13 +190,11 @@ impl Parked {
             }
             Ok(())
         })?;
-        let identity = self.tasks.namespace(shown, link)?;
-        for slot in self.parked() {
-            if self.tasks.namespace(slot.shown.load(Ordering::Relaxed), link)? != identity {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.tasks.namespace(shown, link)
+    }
+
+    fn namespace(&self, slot: &Slot, link: &[u8]) -> Result<Option<u64>> {
+        self.tasks.namespace(slot.shown.load(Ordering::Relaxed), link)
     }
 
     fn parked(&self) -> impl Iterator<Item = &'static Slot> {
@@ -199,18 +207,38 @@ impl Parked {
 
     /// Each parked thread tries `actions` in a child of its own, which has its credentials and filters.
     pub fn rehearse(&self, actions: &[Action<'_>], stack: &Stack) -> std::result::Result<(), ThreadFailure> {
-        self.order(&Order { actions, rehearsal: Some(stack), result: Cell::new(Ok(())) })
+        let order = Order { actions, rehearsal: Some(stack), result: Cell::new(Ok(())) };
+        self.order(&order, |_| Ok(true))
     }
 
     /// Each parked thread performs `actions`.
     pub fn perform(&self, actions: &[Action<'_>]) -> std::result::Result<(), ThreadFailure> {
-        self.order(&Order { actions, rehearsal: None, result: Cell::new(Ok(())) })
+        let order = Order { actions, rehearsal: None, result: Cell::new(Ok(())) };
+        self.order(&order, |_| Ok(true))
     }
 
-    fn order(&self, order: &Order<'_>) -> std::result::Result<(), ThreadFailure> {
+    /// Each parked thread that is in the calling one's namespace performs `actions`.
+    pub fn perform_within(
+        &self,
+        link: &[u8],
+        actions: &[Action<'_>],
+    ) -> std::result::Result<(), ThreadFailure> {
+        let own = self.own_namespace(link)?;
+        let order = Order { actions, rehearsal: None, result: Cell::new(Ok(())) };
+        self.order(&order, |slot| Ok(self.namespace(slot, link)? == own))
+    }
+
+    fn order(
+        &self,
+        order: &Order<'_>,
+        concerns: impl Fn(&Slot) -> Result<bool>,
+    ) -> std::result::Result<(), ThreadFailure> {
         ORDER.store(ptr::from_ref(order).cast_mut().cast(), Ordering::Release);
         let result = self.parked().try_for_each(|slot| {
             let failed = |failure| Err(ThreadFailure::of(failure, slot.shown.load(Ordering::Relaxed)));
+            if !concerns(slot)? {
+                return Ok(());
+            }
             slot.state.store(state::ORDERED, Ordering::Release);
             wake(&slot.state);
             let mut round = 0;

@@ -112,7 +112,8 @@ pub fn setns_all(
     steps.perform(may_separate)
 }
 
-/// Gives every thread the calling thread's working directory and umask, for processes whose threads have their own.
+/// Gives every thread in the calling one's mount namespace its working directory and umask, for processes whose threads
+/// have their own.
 ///
 /// # Errors
 ///
@@ -121,7 +122,8 @@ pub fn align_all() -> std::result::Result<(), ThreadFailure> {
     // SAFETY: a descriptor that was made in this line.
     let cwd = unsafe { OwnedFd::from_raw_fd(open_place(c".")?) };
     let actions = [Action::WorkingDirectory(cwd.as_fd()), Action::Umask(own_umask()?)];
-    Parked::all()?.perform(&actions)
+    // A directory of our mount namespace would lead a thread of another one out of its own.
+    Parked::all()?.perform_within(b"ns/mnt", &actions)
 }
 
 /// What each thread does, in order; at most one of each kind.

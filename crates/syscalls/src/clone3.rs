@@ -13,6 +13,24 @@ use nix::unistd::Pid;
 use crate::failure::named;
 use crate::{CloneFlags, Result};
 
+/// struct clone_args of linux/sched.h, which libc does not have for every processor; zero is what "absent" means.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "clone3(2) says what each is")]
+pub struct Arguments {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
+}
+
 /// Makes a child that ends with status 0 at once and sends no signal; it waits to be reaped (`__WALL`).
 ///
 /// References: clone3(2). Since Linux 5.3; `set_tid` 5.5, `CLONE_INTO_CGROUP` 5.7.
@@ -25,9 +43,7 @@ pub fn ends_at_once(
     set_tid: &[libc::pid_t],
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Pid> {
-    // SAFETY: the structure is plain numbers, for which zero is what "absent" means.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = flags.bits();
+    let mut arguments = Arguments { flags: flags.bits(), ..Arguments::default() };
     if !set_tid.is_empty() {
         arguments.set_tid = set_tid.as_ptr() as u64;
         arguments.set_tid_size = set_tid.len() as u64;
@@ -37,7 +53,7 @@ pub fn ends_at_once(
         arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
     // SAFETY: the arguments, and the pids that they point to, outlive the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<Arguments>()) };
     if pid == 0 {
         // SAFETY: the child, a copy with a stack of its own, ends without running anything of ours.
         unsafe { libc::_exit(0) }

@@ -16,8 +16,12 @@ bitflags! {
         const PIDFD = 0x0000_1000;
         /// Suspend the parent until the child execs or ends.
         const VFORK = 0x0000_4000;
+        /// The child is a sibling.
+        const PARENT = 0x0000_8000;
         /// Same thread group.
         const THREAD = 0x0001_0000;
+        /// Write the child's id in the parent.
+        const PARENT_SETTID = 0x0010_0000;
         /// New mount namespace.
         const NEWNS = 0x0002_0000;
         /// Share System V semaphore adjustments.
@@ -36,6 +40,8 @@ bitflags! {
         const NEWNET = 0x4000_0000;
         /// New time namespace: unshare, setns and clone3 only, clone(2) reads the bit as part of a signal.
         const NEWTIME = 0x0000_0080;
+        /// clone3 only: handled signals have their default effect in the child.
+        const CLEAR_SIGHAND = 0x1_0000_0000;
         /// clone3 only: start in the cgroup that is given.
         const INTO_CGROUP = 0x2_0000_0000;
 

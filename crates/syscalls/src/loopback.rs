@@ -1,14 +1,17 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! rtnetlink(7)'s messages, in the machine's byte order.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers, in the widths that the kernel's headers have them"
+)]
+
+use std::ffi::c_int;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily as SocketFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto,
-    socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 
 use crate::failure::named;
@@ -29,14 +32,10 @@ impl Loopback {
     /// Makes the messages.
     #[must_use]
     pub fn new() -> Self {
-        let mut link = LinkMessage::default();
-        link.header.index = LOOPBACK;
-        link.header.flags = LinkFlags::Up;
-        link.header.change_mask = LinkFlags::Up;
         Self {
-            up: request(RouteNetlinkMessage::SetLink(link), 0),
-            ipv4: new_address(AddressFamily::Inet, IpAddr::V4(Ipv4Addr::LOCALHOST), 8),
-            ipv6: new_address(AddressFamily::Inet6, IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+            up: set_up(),
+            ipv4: new_address(libc::AF_INET, &Ipv4Addr::LOCALHOST.octets(), 8),
+            ipv6: new_address(libc::AF_INET6, &Ipv6Addr::LOCALHOST.octets(), 128),
         }
     }
 
@@ -51,7 +50,7 @@ impl Loopback {
     pub fn configure(&self) -> Result<()> {
         let socket = named(
             "socket",
-            socket(SocketFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute),
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute),
         )?;
         ask(&socket, &self.up)?;
         match ask(&socket, &self.ipv4) {
@@ -75,23 +74,35 @@ impl Default for Loopback {
     }
 }
 
-fn new_address(family: AddressFamily, address: IpAddr, prefix: u8) -> Vec<u8> {
-    let mut message = AddressMessage::default();
-    message.header.family = family;
-    message.header.prefix_len = prefix;
-    message.header.scope = AddressScope::Host;
-    message.header.index = LOOPBACK;
-    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-    request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+/// RTM_SETLINK with a `struct ifinfomsg`: the flag IFF_UP, and no other, is to be set.
+fn set_up() -> Vec<u8> {
+    let up = libc::IFF_UP.to_ne_bytes();
+    let [family, kind] = [[0; 2]; 2];
+    request(libc::RTM_SETLINK, 0, &[&family, &kind, &LOOPBACK.to_ne_bytes(), &up, &up])
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
-    let mut request = NetlinkMessage::from(message);
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    bytes
+/// RTM_NEWADDR with a `struct ifaddrmsg` and the address in two attributes, as interfaces without a peer have it.
+fn new_address(family: c_int, address: &[u8], prefix: u8) -> Vec<u8> {
+    let header = [family as u8, prefix, 0, libc::RT_SCOPE_HOST];
+    let [local, address] = [libc::IFA_LOCAL, libc::IFA_ADDRESS].map(|kind| attribute(kind, address));
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    request(libc::RTM_NEWADDR, flags, &[&header, &LOOPBACK.to_ne_bytes(), &local, &address])
+}
+
+/// A `struct rtattr`, and what it is about.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = (4 + value.len()) as u16;
+    [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+}
+
+/// A `struct nlmsghdr`, and what it is about: parts of whole multiples of four bytes.
+fn request(kind: u16, flags: c_int, parts: &[&[u8]]) -> Vec<u8> {
+    let length = parts.iter().fold(16, |length, part| length + part.len()) as u32;
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
+    let [sequence, port] = [[0; 4]; 2];
+    let header: [&[u8]; 5] =
+        [&length.to_ne_bytes(), &kind.to_ne_bytes(), &flags.to_ne_bytes(), &sequence, &port];
+    [header.concat(), parts.concat()].concat()
 }
 
 /// Sends one request and reads its acknowledgement: a `struct nlmsghdr`, then an errno, negative or 0.

@@ -1,0 +1,84 @@
+//! The calling thread's ids: the libc's functions would change those of every thread that they know of.
+//!
+//! # Safety
+//!
+//! System calls of integers, and a list of no length.
+#![allow(unsafe_code)]
+
+use std::ptr;
+
+use nix::errno::Errno;
+
+use crate::Result;
+use crate::failure::named;
+
+/// The calls with 32-bit ids, which have a name of their own where there were others before.
+#[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
+mod calls {
+    pub use libc::{SYS_setgid, SYS_setgroups, SYS_setresgid, SYS_setresuid, SYS_setuid};
+}
+#[cfg(any(target_arch = "arm", target_arch = "x86"))]
+mod calls {
+    pub use libc::{
+        SYS_setgid32 as SYS_setgid, SYS_setgroups32 as SYS_setgroups, SYS_setresgid32 as SYS_setresgid,
+        SYS_setresuid32 as SYS_setresuid, SYS_setuid32 as SYS_setuid,
+    };
+}
+
+/// Leaves every supplementary group.
+///
+/// References: setgroups(2).
+///
+/// # Errors
+///
+/// EPERM: without `CAP_SETGID`, or denied in this user namespace.
+pub fn leave_groups() -> Result<()> {
+    let none: *const libc::gid_t = ptr::null();
+    // SAFETY: the length is 0, so that nothing is read.
+    let result = unsafe { libc::syscall(calls::SYS_setgroups, 0, none) };
+    named("setgroups", Errno::result(result).map(drop))
+}
+
+/// setgid(2).
+///
+/// # Errors
+///
+/// EINVAL (not mapped in this user namespace), EPERM.
+pub fn setgid(id: u32) -> Result<()> {
+    // SAFETY: an integer.
+    let result = unsafe { libc::syscall(calls::SYS_setgid, id) };
+    named("setgid", Errno::result(result).map(drop))
+}
+
+/// setuid(2).
+///
+/// # Errors
+///
+/// EAGAIN, EINVAL (not mapped in this user namespace), EPERM.
+pub fn setuid(id: u32) -> Result<()> {
+    // SAFETY: an integer.
+    let result = unsafe { libc::syscall(calls::SYS_setuid, id) };
+    named("setuid", Errno::result(result).map(drop))
+}
+
+/// setresgid(2), with one id for all three.
+///
+/// # Errors
+///
+/// EINVAL (not mapped in this user namespace), EPERM.
+pub fn setresgid(id: u32) -> Result<()> {
+    // SAFETY: integers.
+    let result = unsafe { libc::syscall(calls::SYS_setresgid, id, id, id) };
+    named("setresgid", Errno::result(result).map(drop))
+}
+
+/// setresuid(2), with one id for all three.
+///
+/// # Errors
+///
+/// EAGAIN, EINVAL (not mapped in this user namespace), EPERM.
+pub fn setresuid(id: u32) -> Result<()> {
+    // SAFETY: integers.
+    let result = unsafe { libc::syscall(calls::SYS_setresuid, id, id, id) };
+    named("setresuid", Errno::result(result).map(drop))
+}

@@ -10,7 +10,8 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use linux_clone_syscalls::clone::{Copied, copy};
@@ -71,7 +72,7 @@ impl Disposable {
     pub fn wait_until(&self, done: impl Fn() -> bool) -> bool {
         loop {
             // In this order: what it did before it ended is seen.
-            let ended = self.status(libc::WNOHANG).is_some();
+            let ended = status_of(self.pid, libc::WNOHANG).is_some();
             if done() {
                 return true;
             }
@@ -84,26 +85,25 @@ impl Disposable {
 
     /// Waits for its end: whether it came to the end of its task, rather than being killed.
     pub fn finish(self) -> bool {
-        self.status(0) == Some(0)
+        status_of(self.pid, 0) == Some(0)
     }
+}
 
-    /// Its exit status, or the signal that ended it, negative; it stays to be reaped.
-    fn status(&self, options: c_int) -> Option<c_int> {
-        // SAFETY: the structure is plain data, for which zero is valid.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let how = libc::WEXITED | libc::WNOWAIT | libc::__WALL | options;
-        loop {
-            // SAFETY: the call only writes what it found into `info`.
-            let result =
-                unsafe { libc::waitid(libc::P_PID, self.pid.as_raw().cast_unsigned(), &raw mut info, how) };
-            if Errno::result(result) != Err(Errno::EINTR) {
-                break;
-            }
+/// A child's exit status, or the signal that ended it, negative; it stays to be reaped. None where it runs, or is reaped.
+pub fn status_of(pid: Pid, options: c_int) -> Option<c_int> {
+    // SAFETY: the structure is plain data, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOWAIT | libc::__WALL | options;
+    loop {
+        // SAFETY: the call only writes what it found into `info`.
+        let result = unsafe { libc::waitid(libc::P_PID, pid.as_raw().cast_unsigned(), &raw mut info, how) };
+        if Errno::result(result) != Err(Errno::EINTR) {
+            break;
         }
-        // SAFETY: waitid(2) has filled in these, or has left them zero.
-        let (pid, status) = unsafe { child_of(&info) };
-        (pid != 0).then_some(if info.si_code == libc::CLD_EXITED { status } else { -status })
     }
+    // SAFETY: waitid(2) has filled in these, or has left them zero.
+    let (pid, status) = unsafe { child_of(&info) };
+    (pid != 0).then_some(if info.si_code == libc::CLD_EXITED { status } else { -status })
 }
 
 /// # Safety
@@ -142,10 +142,20 @@ pub struct Stack {
     bottom: NonNull<c_void>,
 }
 
+/// As many as one start needs, mostly; without a lock, which a parked thread might hold.
+static SPARES: [AtomicPtr<c_void>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+
 impl Stack {
     const LENGTH: NonZeroUsize = NonZeroUsize::MIN.saturating_add((64 << 10) - 1);
 
+    /// One that was used before, if there is any: mapping it, and the pages that are written, takes as long as some of the calls
+    /// that are made on it.
     pub fn new() -> Result<Self> {
+        let spare =
+            SPARES.iter().find_map(|place| NonNull::new(place.swap(ptr::null_mut(), Ordering::Acquire)));
+        if let Some(bottom) = spare {
+            return Ok(Self { bottom });
+        }
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: the kernel picks the address, so that nothing of ours is mapped over.
         let memory = unsafe {
@@ -154,7 +164,12 @@ impl Stack {
         memory.map(|bottom| Self { bottom }).map_err(|errno| Failure::new("mmap", errno))
     }
 
-    fn top(&self) -> *mut c_void {
+    /// Its lowest address and its length, as clone3(2) has them.
+    pub fn range(&self) -> (u64, u64) {
+        (self.bottom.as_ptr() as u64, Self::LENGTH.get() as u64)
+    }
+
+    pub fn top(&self) -> *mut c_void {
         // SAFETY: one past the end of the mapping, aligned to a page.
         unsafe { self.bottom.as_ptr().byte_add(Self::LENGTH.get()) }
     }
@@ -162,6 +177,13 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        let bottom = self.bottom.as_ptr();
+        let is_kept = SPARES.iter().any(|place| {
+            place.compare_exchange(ptr::null_mut(), bottom, Ordering::Release, Ordering::Relaxed).is_ok()
+        });
+        if is_kept {
+            return;
+        }
         // SAFETY: the mapping is ours, has this length, and whoever ran on it has ended.
         let _ = unsafe { munmap(self.bottom, Self::LENGTH.get()) };
     }
@@ -199,6 +221,23 @@ extern "C" fn attempt_in_child(data: *mut c_void) -> c_int {
     let attempt = unsafe { &*data.cast::<Attempt<'_>>() };
     attempt.result.set(perform(attempt.actions));
     0
+}
+
+/// Whether a child may share our memory: EINVAL where it would have another time namespace, before Linux 6.2.
+pub fn can_share_memory() -> Result<()> {
+    extern "C" fn end(_: *mut c_void) -> c_int {
+        0
+    }
+    let mut stack = [0_u128; 256];
+    let flags = CloneFlags::VM.union(CloneFlags::VFORK);
+    let none = ptr::null_mut();
+    #[allow(clippy::cast_possible_truncation, reason = "the flags of clone(2) have 32 bits")]
+    let flags = flags.bits() as i32;
+    // SAFETY: the child ends at once, and we are suspended until then.
+    let pid = unsafe { libc::clone(end, stack.as_mut_ptr_range().end.cast(), flags, none) };
+    let pid = Errno::result(pid).map_err(|errno| Failure::new("clone", errno))?;
+    reap(Pid::from_raw(pid));
+    Ok(())
 }
 
 /// After `unshare(CLONE_NEWPID)` the next child is pid 1 of the new namespace, which ends with it: a process that is

@@ -12,13 +12,15 @@
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, Result};
 
+use crate::arch;
 use crate::child::perform;
 use crate::disposable::{Stack, attempt};
 use crate::failure::ThreadFailure;
@@ -31,6 +33,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a thread may block every signal: longer than it takes to start another one.
 const PATIENCE_WITH_THE_DEAF: Duration = Duration::from_secs(1);
+
+/// How long all may take to come, or to unblock their signals, where they are let go and called again if they do not: the first
+/// time, and twice as long each time after that, as they may wait for a processor.
+const PATIENCE_WITH_SOME: Duration = Duration::from_millis(15);
+
+/// The same as long as it is not known who Node's SignalInspector is: longer than it takes to find out.
+const PATIENCE_TO_KNOW_INSPECTOR: Duration = Duration::from_millis(200);
+
+/// How long threads may go on one by one until all stand well, before all go on; the first time, as above.
+const PATIENCE_WITH_ONE: Duration = Duration::from_millis(3);
+
+/// How long all go on before they are called again, the first time, as above: what one of them waits for may be work of others.
+const REST: Duration = Duration::from_millis(2);
+
+/// How long it may take until all stand well.
+const PATIENCE_WITH_THE_RESTLESS: Duration = Duration::from_secs(2);
 
 /// For how long a thread that may be Node's SignalInspector has to look like it.
 const LONGER_THAN_A_MOMENT: Duration = Duration::from_millis(50);
@@ -65,11 +83,36 @@ struct Slot {
     tid: AtomicI32,
     shown: AtomicI32,
     state: AtomicU32,
+    /// Where the kernel has saved what the signal interrupted.
+    frame: AtomicPtr<c_void>,
+    context: AtomicPtr<c_void>,
+    thread_pointer: AtomicUsize,
 }
 
-static SLOTS: [Slot; CAPACITY] =
-    [const { Slot { tid: AtomicI32::new(0), shown: AtomicI32::new(0), state: AtomicU32::new(state::FREE) } };
-        CAPACITY];
+static SLOTS: [Slot; CAPACITY] = [const {
+    Slot {
+        tid: AtomicI32::new(0),
+        shown: AtomicI32::new(0),
+        state: AtomicU32::new(state::FREE),
+        frame: AtomicPtr::new(ptr::null_mut()),
+        context: AtomicPtr::new(ptr::null_mut()),
+        thread_pointer: AtomicUsize::new(0),
+    }
+}; CAPACITY];
+
+/// A thread that waits in its handler, as a copy of this process has to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted {
+    pub tid: i32,
+    /// What rt_sigreturn(2) wants the stack pointer to be.
+    pub frame: *mut c_void,
+    /// The `ucontext_t` in it.
+    pub context: *const c_void,
+    pub thread_pointer: usize,
+}
+
+/// The first of those that have been parked before: they take signals, and run code of the process.
+static HAVE_COME: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
 
 /// What the ordered thread is to do; null while nothing is ordered.
 static ORDER: AtomicPtr<Order<'static>> = AtomicPtr::new(ptr::null_mut());
@@ -88,7 +131,9 @@ struct Order<'a> {
 /// Every other thread of the process, waiting; they go on when it is dropped.
 pub struct Parked {
     count: usize,
-    tasks: Tasks,
+    /// Closed with the rest, unless the table of descriptors is another process's.
+    tasks: ManuallyDrop<Tasks>,
+    shares_descriptors: bool,
     _blocked: Blocked,
     _turn: MutexGuard<'static, ()>,
 }
@@ -96,12 +141,21 @@ pub struct Parked {
 impl Parked {
     /// Parks all threads but the calling one, those of the kernel, and Node's SignalInspector.
     pub fn all() -> std::result::Result<Self, ThreadFailure> {
+        Self::all_within(PATIENCE, PATIENCE_WITH_THE_DEAF)
+    }
+
+    fn all_within(
+        patience: Duration,
+        patience_with_the_deaf: Duration,
+    ) -> std::result::Result<Self, ThreadFailure> {
         let signal = install_handler()?;
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let tasks = Tasks::of_this_process()?;
+        wait_until_all_have_left();
+        let tasks = ManuallyDrop::new(Tasks::of_this_process()?);
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
-        let mut parked = Self { count: 0, tasks, _blocked: Blocked::all()?, _turn: turn };
-        let deadline = Instant::now() + PATIENCE;
+        let mut parked =
+            Self { count: 0, tasks, shares_descriptors: false, _blocked: Blocked::all()?, _turn: turn };
+        let deadline = Instant::now() + patience;
         let mut inspector = Inspector::default();
         let (mut deaf_since, mut round) = (None, 0);
         // A thread that is still running may start another: until a pass finds none that is new.
@@ -111,10 +165,13 @@ impl Parked {
                 wait_for(slot, deadline)?;
             }
             match found {
-                Found::Nobody => return Ok(parked),
+                Found::Nobody => {
+                    parked.remember();
+                    return Ok(parked);
+                }
                 Found::Called => deaf_since = None,
                 Found::Deaf(thread) => {
-                    if deaf_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_WITH_THE_DEAF {
+                    if deaf_since.get_or_insert_with(Instant::now).elapsed() > patience_with_the_deaf {
                         let failure = Failure::new("tgkill", Errno::ETIMEDOUT);
                         return Err(ThreadFailure::of(failure, thread));
                     }
@@ -133,12 +190,25 @@ impl Parked {
         let Self { count, tasks, .. } = self;
         let (own, before) = (gettid(), *count);
         let mut deaf = None;
-        tasks.for_each(|task| {
-            let is_known = SLOTS[..*count].iter().any(|slot| {
-                slot.tid.load(Ordering::Relaxed) == task.tid
-                    && slot.state.load(Ordering::Acquire) != state::FREE
-            });
-            if task.tid == own || is_known || task.is_kernel_worker {
+        let is_known = |count: usize, tid: i32| {
+            SLOTS[..count].iter().any(|slot| {
+                slot.tid.load(Ordering::Relaxed) == tid && slot.state.load(Ordering::Acquire) != state::FREE
+            })
+        };
+        let counter = Cell::from_mut(count);
+        let mut failed = Ok(());
+        let skip = |tid| {
+            if tid == own || tid == INSPECTOR.load(Ordering::Relaxed) || is_known(counter.get(), tid) {
+                return true;
+            }
+            let has_come_before = HAVE_COME.iter().any(|other| other.load(Ordering::Relaxed) == tid);
+            if has_come_before && failed.is_ok() {
+                failed = call(counter, tid, tid, signal);
+            }
+            has_come_before
+        };
+        tasks.for_each_but(skip, |task| {
+            if task.tid == own || is_known(counter.get(), task.tid) || task.is_kernel_worker {
                 return Ok(());
             }
             if blocks_everything(&task) {
@@ -148,27 +218,21 @@ impl Parked {
                 }
                 return Ok(());
             }
-            let Some(slot) = SLOTS.get(*count) else {
-                return Err(ThreadFailure::of(Failure::new("tgkill", Errno::E2BIG), task.shown));
-            };
-            slot.tid.store(task.tid, Ordering::Relaxed);
-            slot.shown.store(task.shown, Ordering::Relaxed);
-            slot.state.store(state::CALLED, Ordering::Release);
-            *count += 1;
-            if let Err(errno) = tgkill(task.tid, signal) {
-                slot.state.store(state::FREE, Ordering::Relaxed);
-                // It ended between the listing and the signal.
-                if errno != Errno::ESRCH {
-                    return Err(ThreadFailure::of(Failure::new("tgkill", errno), task.shown));
-                }
-            }
-            Ok(())
+            call(counter, task.tid, task.shown, signal)
         })?;
+        failed?;
         Ok(match deaf {
             _ if *count > before => Found::Called,
             Some(thread) => Found::Deaf(thread),
             None => Found::Nobody,
         })
+    }
+
+    /// Those that have come need not be looked at the next time.
+    fn remember(&self) {
+        for (place, slot) in HAVE_COME.iter().zip(self.slots()) {
+            place.store(slot.tid.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     /// Whether all parked threads are in the calling one's namespace (`b"ns/uts"` …).
@@ -182,7 +246,7 @@ impl Parked {
         Ok(true)
     }
 
-    fn own_namespace(&self, link: &[u8]) -> Result<Option<u64>> {
+    fn own_namespace(&self, link: &[u8]) -> Result<Option<libc::ino_t>> {
         let (own, mut shown) = (gettid(), 0);
         self.tasks.for_each::<Failure>(|task| {
             if task.tid == own {
@@ -193,11 +257,110 @@ impl Parked {
         self.tasks.namespace(shown, link)
     }
 
-    fn namespace(&self, slot: &Slot, link: &[u8]) -> Result<Option<u64>> {
+    fn namespace(&self, slot: &Slot, link: &[u8]) -> Result<Option<libc::ino_t>> {
         self.tasks.namespace(slot.shown.load(Ordering::Relaxed), link)
     }
 
-    fn parked(&self) -> impl Iterator<Item = &'static Slot> {
+    /// What the threads were at.
+    pub fn interrupted(&self) -> impl Iterator<Item = Interrupted> + Clone {
+        self.parked().map(|slot| Interrupted {
+            tid: slot.tid.load(Ordering::Relaxed),
+            frame: slot.frame.load(Ordering::Relaxed),
+            context: slot.context.load(Ordering::Relaxed),
+            thread_pointer: slot.thread_pointer.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Parks all threads so that `is_settled` says of each that it stands well. A thread that does not goes on, and is parked
+    /// again; where it waits for another one, both have to go on.
+    pub fn all_settled(
+        is_settled: impl Fn(&Self, &Interrupted) -> bool,
+    ) -> std::result::Result<Self, ThreadFailure> {
+        let deadline = Instant::now() + PATIENCE_WITH_THE_RESTLESS;
+        let mut leniency = 1_u32;
+        loop {
+            // One that does not come may wait, with all signals blocked, for a lock of one that has come: as who starts a
+            // program does.
+            let knows_inspector = INSPECTOR.load(Ordering::Relaxed) != 0;
+            let with_the_deaf = if knows_inspector { PATIENCE_WITH_SOME } else { PATIENCE_TO_KNOW_INSPECTOR };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let within = |patience: Duration| (patience * leniency).min(left.max(patience));
+            let settled =
+                Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf)).and_then(|parked| {
+                    parked.settle(within, |thread| is_settled(&parked, thread))?;
+                    Ok(parked)
+                });
+            match settled {
+                Err(ThreadFailure { failure: Failure { errno: Errno::ETIMEDOUT, .. }, .. })
+                    if Instant::now() < deadline => {}
+                result => return result,
+            }
+            std::thread::sleep(within(REST));
+            leniency = leniency.saturating_mul(2);
+        }
+    }
+
+    fn settle(
+        &self,
+        within: impl Fn(Duration) -> Duration,
+        is_settled: impl Fn(&Interrupted) -> bool,
+    ) -> std::result::Result<(), ThreadFailure> {
+        let signal = install_handler()?;
+        let deadline = Instant::now() + within(PATIENCE_WITH_ONE);
+        // One that goes on may give another what that has waited for: until nobody has had to go on.
+        let mut has_moved = true;
+        while has_moved {
+            has_moved = false;
+            for slot in self.slots() {
+                let mut round = 0;
+                while self.interrupted_in(slot).is_some_and(|thread| !is_settled(&thread)) {
+                    has_moved = true;
+                    let shown = slot.shown.load(Ordering::Relaxed);
+                    if Instant::now() > deadline {
+                        return Err(ThreadFailure::of(Failure::new("tgkill", Errno::ETIMEDOUT), shown));
+                    }
+                    slot.state.store(state::RELEASED, Ordering::Release);
+                    wake(&slot.state);
+                    let mut turn = 0;
+                    while slot.state.load(Ordering::Acquire) == state::RELEASED {
+                        pause(&mut turn);
+                    }
+                    pause(&mut round);
+                    slot.state.store(state::CALLED, Ordering::Release);
+                    if let Err(errno) = tgkill(slot.tid.load(Ordering::Relaxed), signal) {
+                        slot.state.store(state::FREE, Ordering::Relaxed);
+                        if errno != Errno::ESRCH {
+                            return Err(ThreadFailure::of(Failure::new("tgkill", errno), shown));
+                        }
+                    }
+                    wait_for(slot, deadline + within(PATIENCE_WITH_SOME))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupted_in(&self, slot: &Slot) -> Option<Interrupted> {
+        let tid = slot.tid.load(Ordering::Relaxed);
+        self.interrupted().find(|thread| thread.tid == tid)
+    }
+
+    /// In a copy of the process, where the threads are not: there is nobody to be released.
+    /// Descriptors are not closed where they are the parent's too.
+    pub fn leave_behind(mut self, shares_descriptors: bool) {
+        for slot in self.slots() {
+            slot.state.store(state::FREE, Ordering::Relaxed);
+        }
+        self.count = 0;
+        // Their numbers may be those of other threads here.
+        INSPECTOR.store(0, Ordering::Relaxed);
+        for place in &HAVE_COME {
+            place.store(0, Ordering::Relaxed);
+        }
+        self.shares_descriptors = shares_descriptors;
+    }
+
+    fn parked(&self) -> impl Iterator<Item = &'static Slot> + Clone {
         self.slots().iter().filter(|slot| slot.state.load(Ordering::Acquire) == state::PARKED)
     }
 
@@ -259,6 +422,10 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
+        if !self.shares_descriptors {
+            // SAFETY: nothing uses it any more.
+            unsafe { ManuallyDrop::drop(&mut self.tasks) };
+        }
         for slot in self.slots() {
             // A thread that never came finds nothing to do when its signal arrives.
             if slot
@@ -268,15 +435,28 @@ impl Drop for Parked {
                 && slot.state.load(Ordering::Acquire) == state::PARKED
             {
                 slot.state.store(state::RELEASED, Ordering::Release);
-                wake(&slot.state);
             }
         }
-        // Slots are used again: each thread has left its own before the turn is over.
-        for slot in self.slots() {
-            let mut round = 0;
-            while slot.state.load(Ordering::Acquire) == state::RELEASED {
-                pause(&mut round);
-            }
+        wake_next(self.slots());
+    }
+}
+
+/// Each thread that leaves wakes the next: whoever releases them all goes on after the first.
+fn wake_next(slots: &[Slot]) {
+    // One that leaves early has marked its own slot, and we the others: one of the two sees what the other has marked.
+    fence(Ordering::SeqCst);
+    let mut rest = slots.iter().take_while(|slot| slot.tid.load(Ordering::Relaxed) != 0);
+    if let Some(next) = rest.find(|slot| slot.state.load(Ordering::Acquire) == state::RELEASED) {
+        wake(&next.state);
+    }
+}
+
+/// Slots are used again: each thread that was released has left its own by then.
+fn wait_until_all_have_left() {
+    for slot in SLOTS.iter().take_while(|slot| slot.tid.load(Ordering::Relaxed) != 0) {
+        let mut round = 0;
+        while slot.state.load(Ordering::Acquire) == state::RELEASED {
+            pause(&mut round);
         }
     }
 }
@@ -308,6 +488,7 @@ impl Inspector {
             return Ok(found == task.tid);
         }
         if task.tid == INSPECTOR.load(Ordering::Relaxed) || task.name() == b"SignalInspector" {
+            INSPECTOR.store(task.tid, Ordering::Relaxed);
             self.found = Some(task.tid);
             return Ok(true);
         }
@@ -327,11 +508,35 @@ impl Inspector {
 }
 
 fn waits_on_futex(task: &Task, tasks: &Tasks) -> Result<bool> {
+    // SAFETY: an integer.
+    if unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } != 1 {
+        // The file is root's then, since the process has changed its ids.
+        return Ok(true);
+    }
     let mut expected = [0; 8];
     let mut rest = &mut expected[..];
     // Eight bytes hold the number of every system call.
     let _ = write!(rest, "{}", libc::SYS_futex);
     Ok(tasks.system_call(task.shown)? == Some(expected))
+}
+
+/// Sends the signal to a thread, for which the next slot is.
+fn call(count: &Cell<usize>, tid: i32, shown: i32, signal: c_int) -> std::result::Result<(), ThreadFailure> {
+    let Some(slot) = SLOTS.get(count.get()) else {
+        return Err(ThreadFailure::of(Failure::new("tgkill", Errno::E2BIG), shown));
+    };
+    slot.tid.store(tid, Ordering::Relaxed);
+    slot.shown.store(shown, Ordering::Relaxed);
+    slot.state.store(state::CALLED, Ordering::Release);
+    count.set(count.get() + 1);
+    if let Err(errno) = tgkill(tid, signal) {
+        slot.state.store(state::FREE, Ordering::Relaxed);
+        // It ended between the listing and the signal.
+        if errno != Errno::ESRCH {
+            return Err(ThreadFailure::of(Failure::new("tgkill", errno), shown));
+        }
+    }
+    Ok(())
 }
 
 fn wait_for(slot: &Slot, deadline: Instant) -> std::result::Result<(), ThreadFailure> {
@@ -350,26 +555,38 @@ fn wait_for(slot: &Slot, deadline: Instant) -> std::result::Result<(), ThreadFai
     Ok(())
 }
 
+static SIGNAL: OnceLock<Result<c_int>> = OnceLock::new();
+
 /// The first real-time signal, from the last, that nobody uses, with our handler: it stays for the process's life,
 /// as a signal may arrive late, and its default would be the end.
 fn install_handler() -> Result<c_int> {
-    static SIGNAL: OnceLock<Result<c_int>> = OnceLock::new();
     *SIGNAL.get_or_init(|| {
         let free = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev().find(|signal| is_default(*signal));
         let Some(signal) = free else {
             return Err(Failure::new("rt_sigaction", Errno::EBUSY));
         };
-        // SAFETY: the structure is plain data, for which zero is valid.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = on_signal as *const () as usize;
-        // ONSTACK: a thread of another language's runtime may have a stack too small for handlers.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-        // SAFETY: the set is ours.
-        unsafe { libc::sigfillset(&raw mut action.sa_mask) };
-        // SAFETY: the action is complete, and its handler is async-signal-safe.
-        let result = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
-        Errno::result(result).map(|_| signal).map_err(|errno| Failure::new("rt_sigaction", errno))
+        set_handler(signal).map(|()| signal)
     })
+}
+
+fn set_handler(signal: c_int) -> Result<()> {
+    // SAFETY: the structure is plain data, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_signal as *const () as usize;
+    // ONSTACK: a thread of another language's runtime may have a stack too small for handlers.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the set is ours.
+    unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+    // SAFETY: the action is complete, and its handler is async-signal-safe.
+    let result = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
+    Errno::result(result).map(drop).map_err(|errno| Failure::new("rt_sigaction", errno))
+}
+
+/// In a copy whose handlers have been cleared: it may be parked as this process is.
+pub fn restore_handler() {
+    if let Some(Ok(signal)) = SIGNAL.get() {
+        let _ = set_handler(*signal);
+    }
 }
 
 fn is_default(signal: c_int) -> bool {
@@ -380,18 +597,26 @@ fn is_default(signal: c_int) -> bool {
     result == 0 && action.sa_sigaction == libc::SIG_DFL
 }
 
-extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
+extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
     let tid = gettid();
-    let slot = SLOTS.iter().take_while(|slot| slot.tid.load(Ordering::Acquire) != 0).find(|slot| {
-        slot.tid.load(Ordering::Relaxed) == tid
-            && slot
-                .state
-                .compare_exchange(state::CALLED, state::PARKED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+    let mut slots = SLOTS.iter().enumerate().take_while(|(_, slot)| slot.tid.load(Ordering::Acquire) != 0);
+    let slot = slots.find(|(_, slot)| {
+        slot.tid.load(Ordering::Relaxed) == tid && slot.state.load(Ordering::Acquire) == state::CALLED
     });
-    if let Some(slot) = slot {
-        obey(slot);
+    if let Some((place, slot)) = slot {
+        slot.frame.store(arch::signal_frame(info, context), Ordering::Relaxed);
+        slot.context.store(context, Ordering::Relaxed);
+        slot.thread_pointer.store(arch::thread_pointer(), Ordering::Relaxed);
+        // Not where the call has been taken back meanwhile.
+        if slot
+            .state
+            .compare_exchange(state::CALLED, state::PARKED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
+            obey(slot);
+            wake_next(&SLOTS[place + 1..]);
+        }
     }
     Errno::set_raw(errno);
 }

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use linux_clone_syscalls::constants::KCMP_VM;
 use linux_clone_syscalls::{
-    CloneFlags, Errno, Failure, Loopback, MountFlags, Namespace, Pid, PidfdFlags, Result, clone3, kcmp, nsfs,
-    pidfd_open,
+    CloneFlags, Errno, Failure, Instruction, Loopback, MountFlags, Namespace, Pid, PidfdFlags, Result,
+    clone3, kcmp, nsfs, pidfd_open,
 };
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -18,7 +18,7 @@ use nix::unistd::{Gid, Uid};
 use crate::disposable::{Disposable, Stack, attempt, reap};
 use crate::plan::Action;
 use crate::shared::Shared;
-use crate::subordinate::has_range;
+use crate::subordinate::first_range;
 
 /// What was found out of one feature.
 #[derive(Clone, Debug)]
@@ -46,6 +46,11 @@ impl From<Failure> for Obstacle {
 
 /// The user that an unprivileged process is tried as, where we are root.
 const NOBODY: u32 = 65534;
+
+#[allow(clippy::cast_possible_truncation, reason = "an instruction's code has 16 bits")]
+const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+static ALLOW_ALL: [Instruction; 1] =
+    [Instruction { code: RETURN_CONSTANT, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW }];
 
 /// How many trials there are at most: their results lie in memory that is shared with the process that is thrown away.
 const MOST: usize = 32;
@@ -89,9 +94,9 @@ pub fn probe() -> Result<Vec<Finding>> {
     findings.extend(try_here());
     findings.extend(try_mapping(&caller));
     for (feature, file) in [("subuid", "/etc/subuid"), ("subgid", "/etc/subgid")] {
-        let obstacle = match has_range(file, caller.uid) {
-            Ok(true) => None,
-            Ok(false) => Some(Obstacle::Missing("the file gives this user no range of subordinate ids")),
+        let obstacle = match first_range(file, caller.uid) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Obstacle::Missing("the file gives this user no range of subordinate ids")),
             Err(errno) => Some(Failure::new("open", errno).into()),
         };
         findings.push(Finding { feature, obstacle });
@@ -209,7 +214,10 @@ fn list<'a>(
     ];
     list.push(("overlay", with_privilege(CloneFlags::NEWNS, &overlay)));
     list.push(("loopback", with_privilege(CloneFlags::NEWNET, &[Action::Loopback(loopback)])));
-    list.push(("seccomp", Trial::Actions(CloneFlags::empty(), vec![Action::AllowAllFilter])));
+    list.push((
+        "seccomp",
+        Trial::Actions(CloneFlags::empty(), vec![Action::NoNewPrivileges, Action::Filter(&ALLOW_ALL)]),
+    ));
     // A user namespace is worth what can be done in it: AppArmor may allow the one and not the other.
     let as_user = [Action::Unshare(CloneFlags::NEWUSER), Action::Unshare(CloneFlags::NEWNS)];
     let as_nobody = if caller.uid.is_root() && caller.is_privileged && maps_nobody() {

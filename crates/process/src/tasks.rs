@@ -41,6 +41,8 @@ impl Task {
 #[derive(Debug)]
 pub struct Tasks {
     directory: OwnedFd,
+    /// Whether this /proc has the ids of the process's own pid namespace.
+    shows_own_ids: bool,
 }
 
 /// The bits of a task's flags in its stat file that mark the kernel's workers inside a process.
@@ -54,12 +56,23 @@ impl Tasks {
     pub fn of_this_process() -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(c"/proc/self/task", flags, Mode::empty());
-        directory.map(|directory| Self { directory }).map_err(|errno| Failure::new("open", errno))
+        let directory = directory.map_err(|errno| Failure::new("open", errno))?;
+        Ok(Self { directory, shows_own_ids: shows_own_id() })
     }
 
     /// Calls `visit` for each thread that is there, in the order of their creation.
     pub fn for_each<E: From<Failure>>(
         &self,
+        visit: impl FnMut(Task) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.for_each_but(|_| false, visit)
+    }
+
+    /// The same, but for those of which `skip`, which is given the thread's own id, wants to know no more: reading what /proc
+    /// says of a thread takes longer than all else.
+    pub fn for_each_but<E: From<Failure>>(
+        &self,
+        mut skip: impl FnMut(i32) -> bool,
         mut visit: impl FnMut(Task) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let mut buffer = [0_u64; 512];
@@ -78,6 +91,7 @@ impl Tasks {
                 at += record.max(1);
                 let shown = name.to_bytes();
                 if shown.first().is_some_and(u8::is_ascii_digit)
+                    && !(self.shows_own_ids && number(shown).is_some_and(&mut skip))
                     && let Some(task) = self.read(shown)?
                 {
                     visit(task)?;
@@ -87,7 +101,7 @@ impl Tasks {
     }
 
     /// The identity of a thread's namespace (`b"ns/uts"` …); `None` where the thread has ended.
-    pub fn namespace(&self, shown: i32, link: &[u8]) -> Result<Option<u64>> {
+    pub fn namespace(&self, shown: i32, link: &[u8]) -> Result<Option<libc::ino_t>> {
         let mut digits = [0; 12];
         let path = Path::new(&[decimal(shown, &mut digits), link])?;
         present(fstatat(&self.directory, path.as_c_str(), AtFlags::empty()), "newfstatat")
@@ -108,6 +122,18 @@ impl Tasks {
         let end = text[..length].iter().position(u8::is_ascii_whitespace).unwrap_or(length);
         text[end..].fill(0);
         Ok(Some(text))
+    }
+
+    /// Calls `visit` for children of a thread: for the first hundreds, if there are more.
+    pub fn children(&self, shown: i32, mut visit: impl FnMut(i32)) -> Result<()> {
+        let mut digits = [0; 12];
+        let Some(file) = self.open(decimal(shown, &mut digits), b"children")? else { return Ok(()) };
+        let mut text = [0; 4096];
+        let length = present(read(&file, &mut text), "read")?.unwrap_or(0);
+        // A space is behind each.
+        let end = text[..length].iter().rposition(|byte| *byte == b' ').unwrap_or(0);
+        text[..end].split(|byte| *byte == b' ').filter_map(number).for_each(&mut visit);
+        Ok(())
     }
 
     fn rewind(&self) -> Result<()> {
@@ -164,6 +190,14 @@ impl Tasks {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         present(openat(self.directory.as_fd(), path.as_c_str(), flags, Mode::empty()), "openat")
     }
+}
+
+fn shows_own_id() -> bool {
+    let mut target = [0_u8; 16];
+    // SAFETY: a C string, and a buffer as long as we say.
+    let length = unsafe { libc::readlink(c"/proc/self".as_ptr(), target.as_mut_ptr().cast(), target.len()) };
+    let digits = usize::try_from(length).ok().and_then(|length| target.get(..length));
+    digits.and_then(number) == Some(nix::unistd::getpid().as_raw())
 }
 
 /// A task's flags in its stat file; `None` where the thread has ended.

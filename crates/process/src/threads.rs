@@ -11,16 +11,20 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use linux_clone_syscalls::{CloneFlags, Errno, Failure, Result, nsfs};
 
-use crate::child::{can_enter, open_place, perform};
+use crate::child::{can_enter, open_place, perform, perform_rows};
 use crate::disposable::{Disposable, Stack, attempt};
-use crate::failure::ThreadFailure;
+use crate::failed::Failed;
+use crate::failure::{Step, StepFailure, ThreadFailure};
+use crate::gate::Gate;
 use crate::park::Parked;
-use crate::plan::Action;
+use crate::plan::{Action, Row};
+use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::tasks::own_umask;
 
@@ -56,6 +60,17 @@ pub fn unshare_all(
     flags: CloneFlags,
     may_separate: bool,
 ) -> std::result::Result<WorkingDirectory, ThreadFailure> {
+    let setup = Setup { unshare: flags, ..Setup::default() };
+    setup_all(&setup, may_separate).map_err(|failure| failure.failure)
+}
+
+/// The same with all that is done in new namespaces, before the first thread is in them.
+///
+/// # Errors
+///
+/// As [`unshare_all`], and what the steps say.
+pub fn setup_all(setup: &Setup, may_separate: bool) -> std::result::Result<WorkingDirectory, StepFailure> {
+    let flags = setup.unshare;
     if flags.intersects(NOT_FOR_ALL) {
         return Err(Failure::new("unshare", Errno::EINVAL).into());
     }
@@ -64,12 +79,15 @@ pub fn unshare_all(
     let mut steps = Steps::default();
     steps.adjustments(adjustments);
     if followed.is_empty() {
-        return steps.perform(may_separate);
+        return Ok(steps.perform(may_separate)?);
     }
     let keep_places = followed.contains(CloneFlags::NEWNS);
-    let helper = Helper::start(Action::Unshare(followed), keep_places)?;
+    let (prepared, gate) = (setup.prepare()?, Gate::default());
+    let unshare = Row::new(Step::Clone, Action::Unshare(followed));
+    let rows: Vec<_> = iter::once(unshare).chain(prepared.inside(&gate, None)).collect();
+    let helper = Helper::start(&rows, keep_places)?;
     steps.follow(&helper, followed)?;
-    steps.perform(may_separate)
+    Ok(steps.perform(may_separate)?)
 }
 
 /// setns(2) for every thread: all of them, or none has moved; for the rest as [`unshare_all`]. Since Linux 5.8.
@@ -101,7 +119,8 @@ pub fn setns_all(
     }
     // Only the helper's children would enter a pid namespace: it cannot show the way.
     let (direct, followed) = (types.intersection(CloneFlags::NEWPID), types.difference(CloneFlags::NEWPID));
-    let helper = Helper::start(Action::Setns(fd, nstype), false)?;
+    let rows = [Row::new(Step::Join, Action::Setns(fd, nstype))];
+    let helper = Helper::start(&rows, false).map_err(|failure| failure.failure)?;
     let mut steps = Steps::default();
     if !followed.is_empty() {
         steps.follow(&helper, followed)?;
@@ -206,18 +225,18 @@ struct Places {
 
 /// What the helper is to do, and what it tells, in memory that both see.
 struct Errand<'a> {
-    action: Action<'a>,
+    rows: &'a [Row<'a>],
     keep_places: bool,
     done: AtomicBool,
-    result: Cell<Result<()>>,
+    result: Cell<std::result::Result<(), Failed>>,
     root: Cell<RawFd>,
     cwd: Cell<RawFd>,
 }
 
 impl Helper {
-    fn start(action: Action<'_>, keep_places: bool) -> Result<Self> {
+    fn start(rows: &[Row<'_>], keep_places: bool) -> std::result::Result<Self, StepFailure> {
         let errand = Shared::new(Errand {
-            action,
+            rows,
             keep_places,
             done: AtomicBool::new(false),
             result: Cell::new(Ok(())),
@@ -233,9 +252,10 @@ impl Helper {
         };
         let (root, cwd) = (owned(&errand.get().root), owned(&errand.get().cwd));
         if !is_done {
-            return Err(Failure::new("clone", Errno::ESRCH));
+            return Err(Failure::new("clone", Errno::ESRCH).into());
         }
-        errand.get().result.get()?;
+        // SAFETY: the rows are the caller's.
+        errand.get().result.get().map_err(|failed| unsafe { failed.told() })?;
         Ok(Self { process, places: root.zip(cwd).map(|(root, cwd)| Places { root, cwd }) })
     }
 }
@@ -250,8 +270,12 @@ fn run_errand(errand: &Errand<'_>) {
 }
 
 impl Errand<'_> {
-    fn perform(&self) -> Result<()> {
-        perform(&[self.action])?;
+    fn perform(&self) -> std::result::Result<(), Failed> {
+        perform_rows(self.rows)?;
+        self.open_places().map_err(|failure| Failed::of(Step::Clone, failure))
+    }
+
+    fn open_places(&self) -> Result<()> {
         if self.keep_places {
             self.root.set(open_place(c"/")?);
             self.cwd.set(open_place(c".")?);

@@ -1,0 +1,313 @@
+//! A copy of this process in which JavaScript goes on.
+//!
+//! Every other thread is parked, the process is cloned, and in the copy those threads that V8 and libuv cannot do without
+//! are made anew where they stood. What the copy shares with the parent in the kernel it replaces by its own.
+//!
+//! # Safety
+//!
+//! The copy begins with one thread, while others were anywhere: until those are revived nothing allocates or locks.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use linux_clone_syscalls::{
+    CloneFlags, Errno, Failure, Pid, PidfdFlags, PidfdSignalFlags, Result, pidfd_open, pidfd_send_signal,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::arch::{IS_SUPPORTED, was_in_system_call};
+use crate::disposable::reap;
+use crate::failed::Failed;
+use crate::failure::{Step, StepFailure};
+use crate::guard::exit_now;
+use crate::park::{Interrupted, Parked};
+use crate::setup::Setup;
+use crate::shared::Shared;
+use crate::uv::layout::Loop;
+use crate::uv::{Barrier, Uv, detach, drop_results_on_stack, uv};
+use crate::wait::write_all;
+use call::Cloned;
+use child::Handlers;
+use heap::Heap;
+use stack::Stack;
+use talk::Talk;
+use threads::Code;
+
+mod call;
+mod child;
+mod descriptors;
+mod heap;
+mod stack;
+mod talk;
+mod threads;
+mod v8;
+mod waits;
+
+pub use threads::renew_ids;
+pub use v8::{cancel_termination, is_ending, terminate};
+
+/// What the copy is to be.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// clone3(2)'s.
+    pub flags: CloneFlags,
+    /// Bytes.
+    pub stack_size: usize,
+    /// What the parent gets when the copy ends.
+    pub exit_signal: c_int,
+    /// Pids, from the innermost pid namespace outwards.
+    pub set_tid: Vec<libc::pid_t>,
+    /// A directory of cgroup v2.
+    pub cgroup: Option<RawFd>,
+    /// Where the kernel writes the copy's id, in the parent.
+    pub parent_tid: usize,
+    /// Where the kernel writes it in the copy, and zero at its end.
+    pub child_tid: usize,
+    /// What becomes of it in its new namespaces, before JavaScript goes on; those that it unshares itself are not made by the call.
+    pub setup: Setup,
+}
+
+/// Who returned from [`duplicate`].
+#[derive(Debug)]
+pub enum Duplicate {
+    /// The copy.
+    Child,
+    /// This process.
+    Parent {
+        /// The copy's pid.
+        pid: Pid,
+        /// Its pidfd.
+        pidfd: OwnedFd,
+    },
+}
+
+/// The phases of a clone, in order.
+pub const PHASES: [&str; 7] = ["pool", "park", "let through", "clone", "hold back", "release", "finish"];
+
+static NANOSECONDS: [AtomicU64; PHASES.len()] = [const { AtomicU64::new(0) }; PHASES.len()];
+
+/// How long each phase of the last clone took, in nanoseconds.
+#[must_use]
+pub fn durations() -> [u64; PHASES.len()] {
+    std::array::from_fn(|phase| NANOSECONDS[phase].load(Ordering::Relaxed))
+}
+
+/// Measures the phases.
+struct Clock {
+    phase: usize,
+    begin: Instant,
+}
+
+impl Clock {
+    fn next(&mut self) {
+        let now = Instant::now();
+        let nanoseconds = u64::try_from((now - self.begin).as_nanos()).unwrap_or(u64::MAX);
+        NANOSECONDS[self.phase].store(nanoseconds, Ordering::Relaxed);
+        (self.phase, self.begin) = (self.phase + 1, now);
+    }
+}
+
+/// Finds out once what has to be known of this process: `enqueue` adds a microtask that does nothing, `random` calls
+/// `Math.random`.
+///
+/// # Errors
+///
+/// ENOSYS on other processors than x86-64 and aarch64; ENOTSUP where Node, V8 or the libc is not as they are known; ENOENT
+/// without /proc.
+pub fn prepare(enqueue: impl FnMut(), random: impl FnMut()) -> Result<()> {
+    if !IS_SUPPORTED {
+        return Err(Failure::new("clone", Errno::ENOSYS));
+    }
+    uv()?;
+    v8::learn(enqueue, random)?;
+    threads::learn()?;
+    waits::learn_abseil();
+    heap::learn()?;
+    descriptors::learn();
+    stack::end_of_own().map(drop)
+}
+
+/// Makes the copy.
+///
+/// # Errors
+///
+/// What clone3(2) says; ENOMEM for the stack; EBUSY: no thread of libuv's pool is free, or JavaScript runs in `vm` with a
+/// timeout; ETIMEDOUT: a thread cannot be stopped.
+///
+/// # Safety
+///
+/// Called with JavaScript on the stack of a thread whose event loop is `event_loop`; the places for ids are writable.
+pub unsafe fn duplicate(
+    request: &Request,
+    event_loop: *mut c_void,
+) -> std::result::Result<Duplicate, StepFailure> {
+    let (uv, event_loop) = (uv()?, event_loop.cast::<Loop>());
+    let stack = Stack::new(request.stack_size)?;
+    let talk = Shared::new(Talk::default())?;
+    let own = request.setup.has_maps().then(|| pidfd_open(Pid::this(), PidfdFlags::empty())).transpose()?;
+    let prepared = request.setup.prepare()?;
+    let rows = prepared.inside(&talk.get().gate, own.as_ref().map(AsFd::as_fd));
+    let stack_end = stack::end_of_own()?;
+    let mut heap = Heap::of_this_process()?;
+    let (code, handlers) = (Code::loaded(), Handlers::save(request.flags));
+    let mut clock;
+    let (barrier, parked) = loop {
+        clock = Clock { phase: 0, begin: Instant::now() };
+        let has_pool = threads::may_be_of_pool();
+        // SAFETY: as the caller promises.
+        let barrier = has_pool.then(|| unsafe { Barrier::raise(uv, event_loop) }).transpose()?;
+        clock.next();
+        let parked = Parked::all_settled(|parked, thread| {
+            threads::recognise(parked.interrupted());
+            stands_well(thread, &code)
+        })?;
+        clock.next();
+        if !threads::learn_pool(parked.interrupted()) {
+            break (barrier, parked);
+        }
+    };
+    if parked.interrupted().any(|thread| threads::is_watchdog(&thread)) {
+        return Err(Failure::new("clone", Errno::EBUSY).into());
+    }
+    let has_others = parked.interrupted().any(|thread| !threads::is_known(&thread));
+    let let_through = heap.let_through();
+    clock.next();
+    // SAFETY: in the copy nothing allocates before `begin` has made the threads.
+    let cloned = let_through.and_then(|()| unsafe { call::clone(request, &stack) });
+    if let Ok(Cloned::Child) = cloned {
+        let shares_descriptors = request.flags.contains(CloneFlags::FILES);
+        heap.hold_back();
+        if !shares_descriptors {
+            // SAFETY: the loop and the stack are this thread's, and no other thread is here.
+            unsafe { drop_results_on_stack(event_loop, stack_end, |address| heap.writable_word(address)) };
+        }
+        let begun = child::begin(request, talk.get(), &rows, &parked, &handlers, event_loop);
+        let is_told = begun.is_err() && !rows.is_empty();
+        let has_pool = barrier.is_some();
+        let settle = || {
+            // What it has open is room for what is opened now.
+            parked.leave_behind(shares_descriptors);
+            // SAFETY: the loop is this thread's, and the parent's other threads are not here.
+            unsafe { settle_in(uv, event_loop, shares_descriptors, has_others, has_pool) }
+        };
+        let settled = begun.and_then(|()| settle().map_err(|failure| Failed::of(Step::Clone, failure)));
+        if let Err(failed) = settled {
+            talk.get().fail(failed);
+            if !is_told {
+                say_why(failed.failure);
+            }
+            exit_now(1);
+        }
+        if shares_descriptors {
+            std::mem::forget(own);
+        }
+        return Ok(Duplicate::Child);
+    }
+    clock.next();
+    heap.hold_back();
+    clock.next();
+    drop((parked, barrier));
+    clock.next();
+    let finished = match cloned? {
+        Cloned::Child => return Ok(Duplicate::Child),
+        Cloned::Parent { pid, pidfd } => {
+            let finished = if rows.is_empty() {
+                Ok(())
+            } else {
+                // SAFETY: the rows are alive.
+                unsafe { finish(request, talk.get(), &pidfd, pid) }
+            };
+            finished.map(|()| Duplicate::Parent { pid, pidfd })
+        }
+    };
+    clock.next();
+    finished
+}
+
+/// Makes what the copy has of the kernel's its own, once its threads are there.
+///
+/// # Safety
+///
+/// The loop is this thread's, and nobody else uses it.
+unsafe fn settle_in(
+    uv: &Uv,
+    event_loop: *mut Loop,
+    shares_descriptors: bool,
+    has_others: bool,
+    has_pool: bool,
+) -> Result<()> {
+    v8::refresh()?;
+    if shares_descriptors {
+        // What would be closed or replaced is the parent's.
+        return Ok(());
+    }
+    // SAFETY: as the caller promises.
+    descriptors::replace(unsafe { (*event_loop).backend_fd }, has_others)?;
+    let own_requests = if has_pool { Barrier::count() } else { 0 };
+    let unwound = || {
+        // V8 was there when it was refreshed.
+        let _ = v8::cancel_termination();
+    };
+    // SAFETY: as the caller promises.
+    unsafe { detach(uv, event_loop, own_requests, unwound) }?;
+    v8::end_at_once()
+}
+
+/// Whether a thread may be left as it is: one that goes on in the copy anywhere, another only where it holds no lock.
+fn stands_well(thread: &Interrupted, code: &Code) -> bool {
+    if threads::is_v8_worker(thread) || Barrier::holds(thread.tid) {
+        return true;
+    }
+    // SAFETY: the thread waits in its handler.
+    match unsafe { was_in_system_call(thread.context) } {
+        Ok(word) => !word.is_some_and(|word| waits::is_counted_on(thread, word)),
+        // Compiled JavaScript.
+        Err(counter) => !code.holds(counter),
+    }
+}
+
+/// Its parent may have gone on already. Without its threads nothing may allocate.
+fn say_why(failure: Failure) {
+    for part in ["clone: the child cannot begin, ", failure.call, " has failed\n"] {
+        let _ = write_all(std::io::stderr().as_fd(), part.as_bytes());
+    }
+}
+
+/// Writes what the copy waits for, and hears what came of it; a copy that failed is gone.
+///
+/// # Safety
+///
+/// What the copy performs is alive.
+unsafe fn finish(
+    request: &Request,
+    talk: &Talk,
+    pidfd: &OwnedFd,
+    pid: Pid,
+) -> std::result::Result<(), StepFailure> {
+    let result = request.setup.id_maps.write(pidfd.as_fd()).and_then(|()| {
+        talk.gate.answer(true);
+        loop {
+            if let Some(result) = talk.result() {
+                // SAFETY: as the caller promises.
+                return result.map_err(|failed| unsafe { failed.told() });
+            }
+            if has_ended(pidfd) {
+                return Err(StepFailure::of(Step::Clone, Failure::new("clone", Errno::ESRCH)));
+            }
+        }
+    });
+    if result.is_err() {
+        let _ = pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL, PidfdSignalFlags::empty());
+        reap(pid);
+    }
+    result
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut events = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut events, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
+}

@@ -1,0 +1,87 @@
+//! What a thread waits for that will not be in a copy: where others of the copy would count on it.
+//!
+//! # Safety
+//!
+//! The thread waits in its handler; what is read of its stack is checked by the kernel.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::heap::words_that_may_be_gone;
+use crate::arch::stack_pointer;
+use crate::park::Interrupted;
+use crate::uv::symbol;
+
+/// The word that V8's platform threads wait on for tasks, in the queue of these; 0 as long as it is not known.
+static QUEUE: AtomicUsize = AtomicUsize::new(0);
+
+/// The queue has a lock and two condition variables.
+const LENGTH_OF_QUEUE: usize = 256;
+
+/// The word on which a platform thread of V8's waits.
+pub fn learn_queue(word: usize) {
+    QUEUE.store(word, Ordering::Relaxed);
+}
+
+/// Whether a thread waits on `word` for what threads of the copy hand on to it: until V8's tasks are done, as a Worker does
+/// that ends, since glibc has who wakes wait for those that were woken before; or for a lock of Abseil's, whose owner leaves
+/// it to the next in its queue.
+pub fn is_counted_on(thread: &Interrupted, word: usize) -> bool {
+    let queue = QUEUE.load(Ordering::Relaxed);
+    queue != 0 && word.abs_diff(queue) < LENGTH_OF_QUEUE || waits_for_abseil_lock(thread)
+}
+
+/// Where Abseil waits.
+struct Abseil {
+    for_locks: Range<usize>,
+    /// For a condition variable.
+    for_events: Range<usize>,
+}
+
+fn abseil() -> Option<&'static Abseil> {
+    static ABSEIL: OnceLock<Option<Abseil>> = OnceLock::new();
+    let find = || {
+        Some(Abseil {
+            for_locks: extent(b"_ZN4absl5Mutex5BlockEPNS_13base_internal14PerThreadSynchE\0")?,
+            for_events: extent(
+                b"_ZN4absl5Mutex17DecrementSynchSemEPS0_PNS_13base_internal14PerThreadSynchENS_24synchronization_internal13KernelTimeoutE\0",
+            )?,
+        })
+    };
+    ABSEIL.get_or_init(find).as_ref()
+}
+
+/// Looks for it once, before threads are parked, as the dynamic linker has locks.
+pub fn learn_abseil() {
+    abseil();
+}
+
+/// From where to where a function goes: as far as the dynamic linker says its name of an address.
+fn extent(name: &[u8]) -> Option<Range<usize>> {
+    const LONGEST: usize = 4096;
+    let start = symbol(name)? as usize;
+    let is_in = |address: &usize| {
+        let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+        // SAFETY: any address may be asked for.
+        let found = unsafe { libc::dladdr(*address as *const c_void, info.as_mut_ptr()) } != 0;
+        // SAFETY: it has been filled in.
+        found && unsafe { info.assume_init() }.dli_saddr as usize == start
+    };
+    let end = (start..start + LONGEST).take_while(is_in).last()? + 1;
+    Some(start..end)
+}
+
+/// The first of its callers that is one of Abseil's two tells.
+fn waits_for_abseil_lock(thread: &Interrupted) -> bool {
+    let Some(Abseil { for_locks, for_events }) = abseil() else { return false };
+    // SAFETY: the thread waits in its handler.
+    let stack = unsafe { stack_pointer(thread.context) };
+    let mut words = [0; 128];
+    let read = words_that_may_be_gone(stack, &mut words);
+    let caller = read.iter().find(|word| for_locks.contains(word) || for_events.contains(word));
+    caller.is_some_and(|caller| for_locks.contains(caller))
+}

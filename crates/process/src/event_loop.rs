@@ -1,0 +1,196 @@
+//! What is asked of libuv's event loop.
+//!
+//! # Safety
+//!
+//! libuv's public functions, on handles that live until their close callback.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use linux_clone_syscalls::{Errno, Failure, Result};
+
+use crate::uv::layout::{Handle, Poll, Timer, UV_READABLE};
+use crate::uv::{Uv, uv};
+
+/// What is called, with what was given for it.
+pub type Callback = unsafe extern "C" fn(*mut c_void);
+
+/// Calls `callback` in the loop's next turn.
+///
+/// # Errors
+///
+/// ENOTSUP: libuv is not there.
+///
+/// # Safety
+///
+/// The loop is the calling thread's; the callback may be called with `data`.
+pub unsafe fn call_soon(event_loop: *mut c_void, callback: Callback, data: *mut c_void) -> Result<()> {
+    let uv = uv()?;
+    // SAFETY: plain data, which uv_timer_init fills in.
+    let timer: Timer = unsafe { std::mem::zeroed() };
+    let timer = Box::into_raw(Box::new(Soon { timer, callback, data }));
+    // SAFETY: as the caller promises.
+    unsafe { (uv.uv_timer_init)(event_loop.cast(), timer.cast()) };
+    // SAFETY: it was initialised.
+    unsafe { (uv.uv_timer_start)(timer.cast(), on_time, 0, 0) };
+    Ok(())
+}
+
+/// Whether anything holds the loop.
+///
+/// # Errors
+///
+/// ENOTSUP: libuv is not there.
+///
+/// # Safety
+///
+/// The loop is the calling thread's.
+pub unsafe fn is_alive(event_loop: *mut c_void) -> Result<bool> {
+    // SAFETY: as the caller promises.
+    uv().map(|uv| unsafe { (uv.uv_loop_alive)(event_loop.cast_const().cast()) } != 0)
+}
+
+/// Has the loop of a copy take the tasks that V8 has left for the thread.
+///
+/// # Errors
+///
+/// ENOTSUP: libuv is not there.
+///
+/// # Safety
+///
+/// The loop is the calling thread's.
+pub unsafe fn deliver_tasks(event_loop: *mut c_void) -> Result<()> {
+    // SAFETY: as the caller promises.
+    uv().map(|uv| unsafe { crate::uv::deliver_tasks(uv, event_loop.cast()) })
+}
+
+#[repr(C)]
+struct Soon {
+    timer: Timer,
+    callback: Callback,
+    data: *mut c_void,
+}
+
+unsafe extern "C" fn on_time(timer: *mut Timer) {
+    let soon = timer.cast::<Soon>();
+    // SAFETY: made by `call_soon`.
+    let Soon { callback, data, .. } = unsafe { &*soon };
+    let (callback, data) = (*callback, *data);
+    if let Ok(uv) = uv() {
+        // SAFETY: it is freed when libuv has let it go.
+        unsafe { (uv.uv_close)(timer.cast(), free::<Soon>) };
+    }
+    // SAFETY: as who called `call_soon` promised.
+    unsafe { callback(data) };
+}
+
+unsafe extern "C" fn free<T>(handle: *mut Handle) {
+    // SAFETY: boxed as this type, and not used any more.
+    drop(unsafe { Box::from_raw(handle.cast::<T>()) });
+}
+
+/// Waits in the loop for a descriptor to become readable, as a pidfd is when its process has ended; it stops when it is
+/// dropped, and closes the descriptor. It does not hold the loop.
+#[derive(Debug)]
+pub struct Watch {
+    place: NonNull<Watched>,
+    fd: Option<OwnedFd>,
+    /// What is closed with it.
+    _companion: Option<OwnedFd>,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct Watched {
+    poll: Poll,
+    callback: Callback,
+    data: *mut c_void,
+}
+
+impl Watch {
+    /// # Errors
+    ///
+    /// What epoll_ctl(2) says; ENOTSUP: libuv is not there. The descriptor comes back.
+    ///
+    /// # Safety
+    ///
+    /// The loop is the calling thread's; the callback may be called with `data` until this is dropped.
+    pub unsafe fn new(
+        event_loop: *mut c_void,
+        fd: OwnedFd,
+        companion: Option<OwnedFd>,
+        callback: Callback,
+        data: *mut c_void,
+    ) -> std::result::Result<Self, (Failure, OwnedFd)> {
+        let uv = match uv() {
+            Ok(uv) => uv,
+            Err(failure) => return Err((failure, fd)),
+        };
+        // SAFETY: plain data, which uv_poll_init fills in.
+        let poll: Poll = unsafe { std::mem::zeroed() };
+        let watched = Box::into_raw(Box::new(Watched { poll, callback, data }));
+        // SAFETY: as the caller promises.
+        let result = unsafe { (uv.uv_poll_init)(event_loop.cast(), watched.cast(), fd.as_raw_fd()) };
+        if let Err(failure) = checked("uv_poll_init", result) {
+            // SAFETY: libuv has not taken it.
+            drop(unsafe { Box::from_raw(watched) });
+            return Err((failure, fd));
+        }
+        // SAFETY: it was initialised.
+        let result = unsafe { (uv.uv_poll_start)(watched.cast(), UV_READABLE, on_readable) };
+        // SAFETY: as above.
+        unsafe { (uv.uv_unref)(watched.cast()) };
+        // SAFETY: not null.
+        let place = unsafe { NonNull::new_unchecked(watched) };
+        let mut watch = Self { place, fd: None, _companion: companion };
+        match checked("uv_poll_start", result) {
+            Ok(()) => {
+                watch.fd = Some(fd);
+                Ok(watch)
+            }
+            Err(failure) => Err((failure, fd)),
+        }
+    }
+
+    /// Whether it keeps the loop alive.
+    ///
+    /// # Errors
+    ///
+    /// ENOTSUP: libuv is not there.
+    pub fn hold(&self, holds: bool) -> Result<()> {
+        let Uv { uv_ref, uv_unref, .. } = uv()?;
+        let change = if holds { uv_ref } else { uv_unref };
+        // SAFETY: the handle lives until the drop.
+        unsafe { change(self.place.as_ptr().cast()) };
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // In a clone the parent's are closed already, and the number may be another's.
+        // SAFETY: the handle lives until it is closed below.
+        let watched = unsafe { self.place.as_ref() }.poll.io_watcher.fd;
+        if let Some(fd) = self.fd.take_if(|fd| fd.as_raw_fd() != watched) {
+            let _ = fd.into_raw_fd();
+        }
+        if let Ok(uv) = uv() {
+            // SAFETY: it is freed when libuv has let it go.
+            unsafe { (uv.uv_close)(self.place.as_ptr().cast(), free::<Watched>) };
+        }
+    }
+}
+
+unsafe extern "C" fn on_readable(poll: *mut Poll, _: c_int, _: c_int) {
+    let watched = poll.cast::<Watched>();
+    // SAFETY: made by `Watch::new`.
+    let Watched { callback, data, .. } = unsafe { &*watched };
+    // SAFETY: as who called it promised.
+    unsafe { callback(*data) };
+}
+
+fn checked(call: &'static str, result: c_int) -> Result<()> {
+    if result < 0 { Err(Failure::new(call, Errno::from_raw(-result))) } else { Ok(()) }
+}

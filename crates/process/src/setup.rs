@@ -1,0 +1,223 @@
+//! What a child is to be, and the ordered table of the steps that make it so.
+//!
+//! Whoever starts a child performs [`Prepared::joining`], then makes the namespaces, then performs [`Prepared::inside`],
+//! and [`Prepared::limits`] where a program follows.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{BorrowedFd, RawFd};
+
+use linux_clone_syscalls::{CloneFlags, Failure, Instruction, Loopback, MountFlags, ResourceLimit};
+
+use crate::failure::{Step, StepFailure};
+use crate::gate::Gate;
+use crate::id_maps::IdMaps;
+use crate::mounts::{Mount, Placement};
+use crate::plan::{Action, Row};
+
+/// What a child is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Namespaces to enter: descriptors and types.
+    pub joins: Vec<(RawFd, CloneFlags)>,
+    /// Namespaces to create.
+    pub unshare: CloneFlags,
+    /// For a new user namespace.
+    pub id_maps: IdMaps,
+    /// Whether it becomes root of that where its own ids are not mapped, which exec would take the capabilities from.
+    pub becomes_root: bool,
+    /// What to write into timens_offsets, for a new time namespace.
+    pub time_offsets: Option<Vec<u8>>,
+    /// Of every mount in a new mount namespace.
+    pub propagation: Option<MountFlags>,
+    /// A new root directory.
+    pub root: Option<CString>,
+    /// Where a new /proc goes.
+    pub proc: Option<CString>,
+    /// In order.
+    pub mounts: Vec<Mount>,
+    /// Of the host.
+    pub hostname: Option<OsString>,
+    /// Of NIS.
+    pub domainname: Option<OsString>,
+    /// Whether `lo` is brought up.
+    pub loopback: bool,
+    /// Resources by number.
+    pub rlimits: Vec<(i32, ResourceLimit)>,
+    /// Capabilities to keep, by bit.
+    pub capabilities: Option<u64>,
+    /// Whether exec gains no privileges.
+    pub no_new_privileges: bool,
+    /// A program for system calls.
+    pub seccomp: Option<Vec<Instruction>>,
+    /// Of the program.
+    pub uid: Option<u32>,
+    /// Of the program.
+    pub gid: Option<u32>,
+    /// The working directory, inside.
+    pub cwd: Option<CString>,
+}
+
+/// The same with everything that a child needs.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    setup: &'a Setup,
+    /// Whether each has been entered before the user namespace.
+    joined: Vec<Cell<bool>>,
+    placements: Vec<Placement>,
+    root: Cell<RawFd>,
+    loopback: Option<Loopback>,
+}
+
+impl Setup {
+    /// Checks and allocates what a child cannot.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: a mount's options contradict each other.
+    pub(crate) fn prepare(&self) -> Result<Prepared<'_>, StepFailure> {
+        let failing_at =
+            |path: &CStr, failure: Failure| StepFailure::at(Step::Mount, failure, path.to_string_lossy());
+        let proc = self
+            .proc
+            .iter()
+            .map(|target| Placement::of_proc(target).map_err(|failure| failing_at(target, failure)));
+        let mounts = self
+            .mounts
+            .iter()
+            .map(|mount| Placement::of(mount).map_err(|failure| failing_at(&mount.target, failure)));
+        Ok(Prepared {
+            setup: self,
+            joined: self.joins.iter().map(|_| Cell::new(false)).collect(),
+            placements: proc.chain(mounts).collect::<Result<_, _>>()?,
+            root: Cell::new(libc::AT_FDCWD),
+            loopback: self.loopback.then(Loopback::new),
+        })
+    }
+
+    /// The namespaces that are joined.
+    pub(crate) fn joined(&self) -> CloneFlags {
+        self.joins.iter().fold(CloneFlags::empty(), |all, (_, kind)| all.union(*kind))
+    }
+
+    /// Whether the parent writes id maps.
+    pub(crate) fn has_maps(&self) -> bool {
+        !self.id_maps.is_empty()
+    }
+
+    /// Whether the child's credentials change, and with them whether this process's memory, which it shares, may be looked at.
+    pub(crate) fn changes_credentials(&self) -> bool {
+        let user = (self.unshare | self.joined()).contains(CloneFlags::NEWUSER);
+        user || self.uid.is_some() || self.gid.is_some() || self.capabilities.is_some()
+    }
+}
+
+impl Prepared<'_> {
+    /// What comes first, where no namespace is new yet.
+    ///
+    /// In two passes, as nsenter(1): what the caller may enter with the privileges that it has; then the user namespace, and
+    /// what only it gives the privilege for.
+    pub fn joining(&self) -> Vec<Row<'_>> {
+        let joins = || self.setup.joins.iter().zip(&self.joined);
+        let user = self.setup.joins.iter().find(|(_, kind)| *kind == CloneFlags::NEWUSER);
+        let Some((user, _)) = user else {
+            return joins().map(|((fd, kind), _)| join(Action::Setns(*fd, *kind))).collect();
+        };
+        let others = || joins().filter(|((_, kind), _)| *kind != CloneFlags::NEWUSER);
+        let first = others().map(|((fd, kind), is_done)| join(Action::TrySetns(*fd, *kind, is_done)));
+        let last = others().map(|((fd, kind), is_done)| join(Action::SetnsUnless(*fd, *kind, is_done)));
+        first
+            .chain([join(Action::Setns(*user, CloneFlags::NEWUSER)), join(Action::BecomeRootIfUnmapped)])
+            .chain(last)
+            .collect()
+    }
+
+    /// What comes next, in new namespaces.
+    pub fn inside<'a>(&'a self, gate: &'a Gate, parent: Option<BorrowedFd<'a>>) -> Vec<Row<'a>> {
+        let setup = self.setup;
+        let mut rows = Vec::new();
+        if let (true, Some(parent)) = (setup.has_maps(), parent) {
+            rows.push(Row::new(Step::IdMap, Action::AwaitMaps { gate, parent }));
+            if setup.becomes_root && setup.id_maps.leave_own_out() {
+                rows.push(Row::new(Step::Credentials, Action::BecomeRoot));
+            }
+        }
+        if setup.unshare.contains(CloneFlags::NEWTIME) {
+            let offsets = setup.time_offsets.as_deref().unwrap_or_default();
+            rows.push(Row::new(Step::TimeOffsets, Action::TimeNamespace(offsets)));
+        }
+        if let Some(flags) = setup.propagation {
+            let action = Action::Mount {
+                source: c"none",
+                target: c"/",
+                fstype: None,
+                flags: flags.union(MountFlags::MS_REC),
+                data: None,
+            };
+            rows.push(Row::at(Step::Propagation, action, c"/"));
+        }
+        self.file_systems(&mut rows);
+        rows.extend(setup.hostname.as_deref().map(|name| Row::new(Step::Hostname, Action::Hostname(name))));
+        rows.extend(
+            setup.domainname.as_deref().map(|name| Row::new(Step::Hostname, Action::Domainname(name))),
+        );
+        rows.extend(self.loopback.as_ref().map(|it| Row::new(Step::Network, Action::Loopback(it))));
+        rows
+    }
+
+    fn file_systems<'a>(&'a self, rows: &mut Vec<Row<'a>>) {
+        let (setup, root) = (self.setup, &self.root);
+        let is_pivot = setup.unshare.contains(CloneFlags::NEWNS);
+        if let Some(path) = &setup.root {
+            rows.push(Row::at(Step::PivotRoot, Action::OpenRoot { path, is_pivot, root }, path));
+        }
+        rows.extend(self.placements.iter().map(|placement| {
+            let (source, target) = (placement.source.as_deref(), placement.target.path.as_c_str());
+            let row = Row::at(Step::Mount, Action::Place { placement, root }, source.unwrap_or(target));
+            Row { dest: source.map(|_| target), ..row }
+        }));
+        if let Some(path) = &setup.root {
+            let action = if is_pivot { Action::PivotRoot(root) } else { Action::ChangeRoot(root) };
+            rows.push(Row::at(Step::PivotRoot, action, path));
+        }
+    }
+
+    /// What comes before the program: `descriptors` are those that it gets.
+    pub fn limits<'a>(&'a self, descriptors: &'a [Cell<RawFd>]) -> Vec<Row<'a>> {
+        let setup = self.setup;
+        let mut rows: Vec<_> = setup
+            .rlimits
+            .iter()
+            .map(|(resource, limit)| Row::new(Step::ResourceLimit, Action::ResourceLimit(*resource, limit)))
+            .collect();
+        rows.push(Row::new(Step::Stdio, Action::Stdio(descriptors)));
+        #[allow(clippy::cast_possible_truncation, reason = "descriptors are as many as 31 bits count")]
+        rows.push(Row::new(Step::Stdio, Action::CloseOnExec(descriptors.len() as u32)));
+        rows.extend(
+            setup
+                .cwd
+                .as_deref()
+                .map(|path| Row::at(Step::WorkingDirectory, Action::ChangeDirectory(path), path)),
+        );
+        rows.extend(setup.capabilities.map(|kept| Row::new(Step::Capabilities, Action::BoundingSet(kept))));
+        if setup.uid.is_some() || setup.gid.is_some() {
+            let keeps_capabilities = setup.capabilities.is_some();
+            let action = Action::Ids { uid: setup.uid, gid: setup.gid, keeps_capabilities };
+            rows.push(Row::new(Step::Credentials, action));
+        }
+        rows.extend(setup.capabilities.map(|kept| Row::new(Step::Capabilities, Action::Capabilities(kept))));
+        if setup.no_new_privileges {
+            rows.push(Row::new(Step::Capabilities, Action::NoNewPrivileges));
+        }
+        rows
+    }
+
+    /// What comes last: the filter may forbid everything else.
+    pub fn filter(&self) -> Option<Row<'_>> {
+        self.setup.seccomp.as_deref().map(|filter| Row::new(Step::Seccomp, Action::Filter(filter)))
+    }
+}
+
+fn join(action: Action<'_>) -> Row<'_> {
+    Row::new(Step::Join, action)
+}

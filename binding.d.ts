@@ -9,11 +9,86 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/**
+ * Calls a function each time that a pidfd's process is found to have ended. It owns the descriptors; where it
+ * cannot be made, the process is killed, as nobody would hear of its end.
+ */
+export declare class PidfdWatch {
+  constructor(pidfd: number, status: number, callback: () => void)
+  /** Whether it keeps the event loop alive. */
+  hold(holds: boolean): void
+  /** The function is not called any more, and the descriptors are closed. */
+  close(): void
+}
+
 /** Gives every thread in the calling one's mount namespace its working directory and umask. */
 export declare function alignThreads(): Failure | null
 
+/** Calls a function in the event loop's next turn. */
+export declare function callInNextTurn(callback: () => void): void
+
+/** The capabilities' names, by number. */
+export declare function capabilityNames(): Array<string>
+
+/** A clone, as its parent has it; in the clone itself there is no pidfd (-1), and the pid is its own. */
+export interface Cloned {
+  pid: number
+  pidfd: number
+}
+
+/** How long the last clone took, by phase. */
+export declare function clonePhases(): Array<Phase>
+
+/**
+ * clone3(2) with everything that JavaScript needs to go on in the clone.
+ *
+ * # Safety
+ *
+ * JavaScript is on the stack, as it always is here.
+ */
+export declare function cloneProcess(request: CloneRequest): Outcome<Cloned>
+
+/** What a clone is to be. */
+export interface CloneRequest {
+  flags: number
+  stackSize: number
+  exitSignal: number
+  setTid: Array<number>
+  cgroup?: number
+  parentTid?: Int32Array
+  childTid?: Int32Array
+  uidMappings?: IdMappings
+  gidMappings?: IdMappings
+  allowSetgroups?: boolean
+  /** What timens_offsets takes. */
+  timeOffsets?: string
+  /** What is done in its namespaces before JavaScript goes on. */
+  setup?: SetupRequest
+}
+
+/**
+ * Closes what this binding has opened: in a Worker Node counts the descriptors of fs alone, and warns of others.
+ *
+ * # Safety
+ *
+ * The descriptor is JavaScript's, which does not use it any more.
+ */
+export declare function closeDescriptor(fd: number): void
+
 /** Brings `lo` up. */
 export declare function configureLoopback(): Failure | null
+
+/** Has the event loop take the tasks that V8 has left for this thread. */
+export declare function deliverTasks(): void
+
+/** Ends this process without anything that was registered for its exit. */
+export declare function exitNow(code: number): void
+
+/** How a process has ended: by its exit code, or by a signal's number. */
+export interface ExitStatus {
+  code?: number
+  signal?: number
+}
 
 /** A system call that failed. */
 export interface Failure {
@@ -27,13 +102,72 @@ export interface Failure {
   syscall: string
   /** Where it was not the calling thread that failed: which, as /proc/self/task has it. */
   thread?: number
+  /** The step of starting a child. */
+  step?: string
+  /** The file. */
+  path?: string
+  /** The second of two. */
+  dest?: string
 }
+
+/** The kernel's random numbers. */
+export declare function fillRandom(bytes: Uint8Array): Failure | null
 
 /** What was found out of one feature; it works where there is neither a failure nor something missing. */
 export interface Finding {
   feature: string
   failure?: Failure
   missing?: string
+}
+
+/**
+ * This process ends with all that it has started, and with its parent, whose pidfd is given away (-1: not with that): by
+ * SIGTERM, and `grace` milliseconds later whatever it does.
+ */
+export declare function guard(pidfd: number, grace: number): Failure | null
+
+/** A line of an id map. */
+export interface IdMapping {
+  inside: number
+  outside: number
+  count: number
+}
+
+/** `'root'`, `'current'`, `'auto'`, `'all'`, or lines. */
+export type IdMappings = string | Array<IdMapping>
+
+/** Whether anything holds the event loop. */
+export declare function isLoopAlive(): boolean
+
+/** Namespaces, and limits. */
+export interface IsolationRequest {
+  /** `CLONE_NEW*`. */
+  unshare: number
+  join: Array<JoinRequest>
+  uidMappings?: IdMappings
+  gidMappings?: IdMappings
+  allowSetgroups?: boolean
+  /** What timens_offsets takes. */
+  timeOffsets?: string
+  root?: string
+  setup: SetupRequest
+  init: boolean
+  /** Absent or 0: none. */
+  parentDeathSignal?: number
+  /** A descriptor of the caller's. */
+  cgroup?: number
+  /** By name; absent: left alone. */
+  capabilities?: Array<string>
+  noNewPrivileges: boolean
+  /** An array of `struct sock_filter`. */
+  seccomp?: Uint8Array
+  rlimits: Array<Rlimit>
+}
+
+/** A namespace to enter: the descriptor stays the caller's. */
+export interface JoinRequest {
+  fd: number
+  nstype: number
 }
 
 /** kcmp(2) of what needs no indices, which are 0: each argument costs as much as a tenth of the call. */
@@ -60,6 +194,16 @@ export interface MountOption {
 
 /** Every option of mount(8) that is a flag of mount(2). */
 export declare function mountOptions(): Array<MountOption>
+
+/** Something to mount. */
+export interface MountRequest {
+  type?: string
+  source?: string
+  target: string
+  options: Array<string>
+  create: boolean
+  optional: boolean
+}
 
 /** A kind of namespace. */
 export interface NamespaceKind {
@@ -106,6 +250,12 @@ export declare function octalMountOptions(): Array<string>
 /** What a binding's function returns: its value, or why there is none. */
 export type Outcome<T> = T | Failure
 
+/** The phases of the last clone, and the nanoseconds that each took. */
+export interface Phase {
+  name: string
+  nanoseconds: number
+}
+
 /** pidfd_getfd(2). */
 export declare function pidfdGetfd(pidfd: number, targetFd: number): Outcome<number>
 
@@ -118,8 +268,30 @@ export declare function pidfdSendSignal(pidfd: number, signal: number, flags: nu
 /** pivot_root(2). */
 export declare function pivotRoot(newRoot: string, putOld: string): Failure | null
 
+/** Finds out once what cloning needs; `enqueue` adds a microtask that does nothing. */
+export declare function prepareClone(enqueue: () => void): Failure | null
+
 /** Tries every feature. */
 export declare function probe(): Outcome<Array<Finding>>
+
+/** In a clone: every thread is known to the libc by its own id. */
+export declare function renewThreadIds(): Failure | null
+
+/** A resource of getrlimit(2). */
+export interface ResourceName {
+  name: string
+  resource: number
+}
+
+/** How much of a resource may be used; all 64 bits: unlimited. */
+export interface Rlimit {
+  resource: number
+  soft: bigint
+  hard: bigint
+}
+
+/** The resources that can be limited. */
+export declare function rlimitNames(): Array<ResourceName>
 
 /** setdomainname(2). */
 export declare function setdomainname(name: string): Failure | null
@@ -133,6 +305,99 @@ export declare function setns(fd: number, nstype: number): Failure | null
 /** setns(2) for every thread: whether threads have working directories of their own since then. */
 export declare function setnsEveryThread(fd: number, nstype: number, maySeparate: boolean): Outcome<boolean>
 
+/** The same with what is done in new namespaces. */
+export declare function setupEveryThread(bits: number, request: SetupRequest, maySeparate: boolean): Outcome<boolean>
+
+/** What is done in new namespaces. */
+export interface SetupRequest {
+  /** `private`, `slave`, `shared`; absent: unchanged. */
+  propagation?: string
+  mounts: Array<MountRequest>
+  /** Where a new /proc goes. */
+  proc?: string
+  hostname?: string
+  domainname?: string
+  loopback: boolean
+}
+
+/** socketpair(2). */
+export declare function socketPair(): Outcome<SocketPair>
+
+/** Both ends of a pipe for a child, close-on-exec. */
+export interface SocketPair {
+  ours: number
+  theirs: number
+}
+
+/** A program that runs. */
+export interface Spawned {
+  /** Of the program, or of init. */
+  pid: number
+  /** Of the same process. */
+  pidfd: number
+  /** Where init reports the program's end; -1 where there is none. */
+  status: number
+}
+
+/** A program that has ended. */
+export interface SpawnedSync {
+  pid: number
+  status: ExitStatus
+  /** For each entry of stdio: what was read there, if anything was to be. */
+  output: Array<Buffer | undefined | null>
+  /** ETIMEDOUT, ENOBUFS: it was killed; EPIPE: it did not read its input. */
+  error?: Failure
+}
+
+/** Starts a program, and returns when exec has worked, or a step has failed. */
+export declare function spawnProcess(request: SpawnRequest): Outcome<Spawned>
+
+/** Starts a program, serves its pipes, and returns when it has ended. */
+export declare function spawnProcessSync(request: SpawnRequest, pipes: Array<SyncPipe>, limits: SyncLimits): Outcome<SpawnedSync>
+
+/** What is to be started. */
+export interface SpawnRequest {
+  /** Without a slash it is looked up in the `PATH` of `env`. */
+  file: string
+  /** The first is the program's own name. */
+  args: Array<string>
+  /** `NAME=value`; absent: as this process has it. */
+  env?: Array<string>
+  cwd?: string
+  /** What 0, 1, 2 … are copies of; negative: /dev/null for the first three, else nothing. */
+  stdio: Array<number>
+  detached: boolean
+  uid?: number
+  gid?: number
+  /** Absent: nothing of it. Each property that is looked for costs as much as a system call. */
+  isolation?: IsolationRequest
+}
+
+/** Calls a function in the event loop's next turn, and ends the JavaScript that is on the stack until then. */
+export declare function startOver(callback: () => void): Failure | null
+
+/** How much is too much. */
+export interface SyncLimits {
+  /** Milliseconds; 0: none. */
+  timeout: number
+  /** Bytes over all pipes; `Infinity`: none. */
+  maxBuffer: number
+  killSignal: number
+}
+
+/** A pipe for one of the program's descriptors, whose entry in stdio is not looked at. */
+export interface SyncPipe {
+  fd: number
+  /** What the program reads; absent: what it writes is collected. */
+  input?: Uint8Array
+}
+
+/** Ends the JavaScript that is on the stack. */
+export declare function terminateExecution(): Failure | null
+
+/** An error that nobody has caught: for the listeners of `process`, or printed, and the end. */
+export declare function throwUncaught(error: unknown): void
+
 /** umount2(2). */
 export declare function umount(target: string, flags: number): Failure | null
 
@@ -141,6 +406,25 @@ export declare function unshare(bits: number): Failure | null
 
 /** unshare(2) for every thread: whether threads have working directories of their own since then. */
 export declare function unshareEveryThread(bits: number, maySeparate: boolean): Outcome<boolean>
+
+/** What has come of waiting: how the process has ended, if it has. */
+export interface Waited {
+  ended: boolean
+  code?: number
+  signal?: number
+}
+
+/**
+ * Waits for the end of a process, and reaps it where it is a child of this one; init may have reported by `status` how a
+ * program has ended (-1: there is none).
+ */
+export declare function waitSpawned(pidfd: number, status: number, block: boolean): Outcome<Waited>
+
+/** A pipe that holds much: `ours` is the end to read. */
+export declare function widePipe(): Outcome<SocketPair>
+
+/** Writes all of it, also where the descriptor does not wait. */
+export declare function writeAll(fd: number, bytes: Uint8Array): Failure | null
 
 export declare namespace constants {
   export const CLONE_CHILD_CLEARTID: number

@@ -1,4 +1,4 @@
-use linux_clone_process::ThreadFailure;
+use linux_clone_process::{StepFailure, ThreadFailure};
 use linux_clone_syscalls::{message, name};
 use napi::Either;
 use napi_derive::napi;
@@ -17,6 +17,12 @@ pub struct Failure {
     pub syscall: String,
     /// Where it was not the calling thread that failed: which, as /proc/self/task has it.
     pub thread: Option<i32>,
+    /// The step of starting a child.
+    pub step: Option<String>,
+    /// The file.
+    pub path: Option<String>,
+    /// The second of two.
+    pub dest: Option<String>,
 }
 
 impl From<linux_clone_syscalls::Failure> for Failure {
@@ -28,6 +34,9 @@ impl From<linux_clone_syscalls::Failure> for Failure {
             reason: message(errno).unwrap_or("unknown error").to_owned(),
             syscall: failure.call.to_owned(),
             thread: None,
+            step: None,
+            path: None,
+            dest: None,
         }
     }
 }
@@ -35,6 +44,13 @@ impl From<linux_clone_syscalls::Failure> for Failure {
 impl From<ThreadFailure> for Failure {
     fn from(failure: ThreadFailure) -> Self {
         Self { thread: failure.thread, ..failure.failure.into() }
+    }
+}
+
+impl From<StepFailure> for Failure {
+    fn from(failure: StepFailure) -> Self {
+        let step = Some(failure.step.name().to_owned());
+        Self { step, path: failure.path, dest: failure.dest, ..failure.failure.into() }
     }
 }
 

@@ -1,7 +1,10 @@
-use linux_clone_process::{WorkingDirectory, align_all, setns_all, unshare_all};
+use linux_clone_process::setup::Setup;
+use linux_clone_process::{WorkingDirectory, align_all, setns_all, setup_all, unshare_all};
 use linux_clone_syscalls::{self as kernel, Namespace};
+use napi::Result;
 use napi_derive::napi;
 
+use crate::clone::SetupRequest;
 use crate::convert::flags;
 use crate::failure::{Failure, Outcome, failure, outcome};
 
@@ -38,6 +41,13 @@ pub fn setns(fd: i32, nstype: u32) -> Option<Failure> {
 #[napi]
 pub fn unshare_every_thread(bits: u32, may_separate: bool) -> Outcome<bool> {
     outcome(unshare_all(flags(bits), may_separate), is_separate)
+}
+
+/// The same with what is done in new namespaces.
+#[napi]
+pub fn setup_every_thread(bits: u32, request: SetupRequest, may_separate: bool) -> Result<Outcome<bool>> {
+    let setup = Setup { unshare: flags(bits), ..request.try_into()? };
+    Ok(outcome(setup_all(&setup, may_separate), is_separate))
 }
 
 /// setns(2) for every thread: whether threads have working directories of their own since then.

@@ -1,0 +1,238 @@
+use std::ffi::OsString;
+
+use linux_clone_process::duplicate::{self, Duplicate, PHASES, Request};
+use linux_clone_process::id_maps::{self, IdMaps};
+use linux_clone_process::setup::Setup;
+use linux_clone_syscalls::CloneFlags;
+use napi::bindgen_prelude::{Either, Function, Int32Array, Unknown};
+use napi::{Env, Error, Result, Status};
+use napi_derive::napi;
+
+use crate::convert::{c_string, number};
+use crate::event_loop::{self, call_soon, event_loop};
+use crate::failure::{Failure, Outcome, failure, outcome};
+use crate::spawn::{MountRequest, mount, propagation};
+
+/// A line of an id map.
+#[napi(object)]
+pub struct IdMapping {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+/// `'root'`, `'current'`, `'auto'`, `'all'`, or lines.
+#[napi]
+pub type IdMappings = Either<String, Vec<IdMapping>>;
+
+/// What a clone is to be.
+#[napi(object)]
+pub struct CloneRequest {
+    pub flags: f64,
+    pub stack_size: f64,
+    pub exit_signal: i32,
+    pub set_tid: Vec<i32>,
+    pub cgroup: Option<i32>,
+    pub parent_tid: Option<Int32Array>,
+    pub child_tid: Option<Int32Array>,
+    pub uid_mappings: Option<IdMappings>,
+    pub gid_mappings: Option<IdMappings>,
+    pub allow_setgroups: Option<bool>,
+    /// What timens_offsets takes.
+    pub time_offsets: Option<String>,
+    /// What is done in its namespaces before JavaScript goes on.
+    pub setup: Option<SetupRequest>,
+}
+
+/// What is done in new namespaces.
+#[napi(object)]
+#[derive(Default)]
+pub struct SetupRequest {
+    /// `private`, `slave`, `shared`; absent: unchanged.
+    pub propagation: Option<String>,
+    pub mounts: Vec<MountRequest>,
+    /// Where a new /proc goes.
+    pub proc: Option<String>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub loopback: bool,
+}
+
+impl TryFrom<SetupRequest> for Setup {
+    type Error = Error;
+
+    fn try_from(request: SetupRequest) -> Result<Self> {
+        Ok(Self {
+            propagation: request.propagation.as_deref().map(propagation).transpose()?,
+            mounts: request.mounts.into_iter().map(mount).collect::<Result<_>>()?,
+            proc: request.proc.map(c_string).transpose()?,
+            hostname: request.hostname.map(OsString::from),
+            domainname: request.domainname.map(OsString::from),
+            loopback: request.loopback,
+            ..Self::default()
+        })
+    }
+}
+
+/// A clone, as its parent has it; in the clone itself there is no pidfd (-1), and the pid is its own.
+#[napi(object)]
+pub struct Cloned {
+    pub pid: i32,
+    pub pidfd: i32,
+}
+
+/// Finds out once what cloning needs; `enqueue` adds a microtask that does nothing.
+#[napi]
+pub fn prepare_clone(env: Env, enqueue: Function<'_, (), ()>) -> Result<Option<Failure>> {
+    // Not the caller's, which may be that of another context.
+    let random: Function<'_, (), f64> = env.run_script("Math.random")?;
+    let call_enqueue = || drop(enqueue.call(()));
+    Ok(failure(duplicate::prepare(call_enqueue, || drop(random.call(())))))
+}
+
+/// clone3(2) with everything that JavaScript needs to go on in the clone.
+///
+/// # Safety
+///
+/// JavaScript is on the stack, as it always is here.
+#[napi]
+#[allow(unsafe_code)]
+pub fn clone_process(env: Env, mut request: CloneRequest) -> Result<Outcome<Cloned>> {
+    let event_loop = event_loop(&env)?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "src/ has checked it")]
+    let flags = CloneFlags::from_bits_retain(request.flags as u64);
+    // With offsets the clone has to make the namespace itself.
+    let made_by_call = if request.time_offsets.is_none() { CloneFlags::NEWTIME } else { CloneFlags::empty() };
+    let request = Request {
+        flags,
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "src/ has checked it")]
+        stack_size: request.stack_size as usize,
+        exit_signal: request.exit_signal,
+        set_tid: request.set_tid,
+        cgroup: request.cgroup,
+        parent_tid: address(request.parent_tid.as_mut()),
+        child_tid: address(request.child_tid.as_mut()),
+        setup: Setup {
+            unshare: flags - made_by_call,
+            id_maps: id_maps(request.uid_mappings, request.gid_mappings, request.allow_setgroups)?,
+            time_offsets: request.time_offsets.map(String::into_bytes),
+            ..request.setup.unwrap_or_default().try_into()?
+        },
+    };
+    // SAFETY: this is called by JavaScript, on the thread of this loop; typed arrays are writable.
+    let result = unsafe { duplicate::duplicate(&request, event_loop) };
+    Ok(outcome(result, |duplicate| match duplicate {
+        Duplicate::Child => Cloned { pid: std::process::id().cast_signed(), pidfd: -1 },
+        Duplicate::Parent { pid, pidfd } => Cloned { pid: pid.as_raw(), pidfd: number(pidfd) },
+    }))
+}
+
+/// # Safety
+///
+/// The slice is not used, only where it is.
+#[allow(unsafe_code)]
+fn address(place: Option<&mut Int32Array>) -> usize {
+    // SAFETY: JavaScript waits for this call: nobody else reads or writes it.
+    place.map_or(0, |place| unsafe { place.as_mut() }.as_mut_ptr() as usize)
+}
+
+pub fn id_maps(
+    uids: Option<IdMappings>,
+    gids: Option<IdMappings>,
+    allow_setgroups: Option<bool>,
+) -> Result<IdMaps> {
+    Ok(IdMaps {
+        uids: uids.map(mappings).transpose()?,
+        gids: gids.map(mappings).transpose()?,
+        allow_setgroups,
+    })
+}
+
+fn mappings(mappings: IdMappings) -> Result<id_maps::IdMappings> {
+    Ok(match mappings {
+        Either::A(name) => match name.as_str() {
+            "root" => id_maps::IdMappings::Root,
+            "current" => id_maps::IdMappings::Current,
+            "auto" => id_maps::IdMappings::Auto,
+            "all" => id_maps::IdMappings::All,
+            _ => return Err(Error::new(Status::InvalidArg, "an unknown name of a mapping")),
+        },
+        Either::B(lines) => id_maps::IdMappings::Lines(
+            lines
+                .iter()
+                .map(|line| id_maps::IdMapping {
+                    inside: line.inside,
+                    outside: line.outside,
+                    count: line.count,
+                })
+                .collect(),
+        ),
+    })
+}
+
+/// Calls a function in the event loop's next turn, and ends the JavaScript that is on the stack until then.
+#[napi]
+pub fn start_over(env: Env, callback: Function<'_, (), ()>) -> Result<Option<Failure>> {
+    call_soon(&env, &callback, forget_termination)?;
+    Ok(failure(duplicate::terminate()))
+}
+
+/// Calls a function in the event loop's next turn.
+#[napi]
+pub fn call_in_next_turn(env: Env, callback: Function<'_, (), ()>) -> Result<()> {
+    call_soon(&env, &callback, || ())
+}
+
+/// Whether anything holds the event loop.
+#[napi]
+pub fn is_loop_alive(env: Env) -> Result<bool> {
+    event_loop::is_alive(&env)
+}
+
+/// Has the event loop take the tasks that V8 has left for this thread.
+#[napi]
+pub fn deliver_tasks(env: Env) -> Result<()> {
+    event_loop::deliver_tasks(&env)
+}
+
+/// JavaScript that begins anew is not ended.
+fn forget_termination() {
+    // V8 was there when it was asked to end.
+    let _ = duplicate::cancel_termination();
+}
+
+/// Ends the JavaScript that is on the stack.
+#[napi]
+pub fn terminate_execution() -> Option<Failure> {
+    failure(duplicate::terminate())
+}
+
+/// An error that nobody has caught: for the listeners of `process`, or printed, and the end.
+#[napi]
+pub fn throw_uncaught(env: Env, error: Unknown<'_>) {
+    event_loop::throw_uncaught(&env, &error);
+}
+
+/// In a clone: every thread is known to the libc by its own id.
+#[napi]
+pub fn renew_thread_ids() -> Option<Failure> {
+    failure(duplicate::renew_ids())
+}
+
+/// The phases of the last clone, and the nanoseconds that each took.
+#[napi(object)]
+pub struct Phase {
+    pub name: String,
+    pub nanoseconds: f64,
+}
+
+/// How long the last clone took, by phase.
+#[napi]
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "a clone does not take months")]
+pub fn clone_phases() -> Vec<Phase> {
+    let phases = PHASES.into_iter().zip(duplicate::durations());
+    phases
+        .map(|(name, nanoseconds)| Phase { name: name.to_owned(), nanoseconds: nanoseconds as f64 })
+        .collect()
+}

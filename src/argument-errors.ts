@@ -6,7 +6,7 @@ export type Caller = (...args: never[]) => unknown
 type ErrorClass = ErrorConstructor | TypeErrorConstructor | RangeErrorConstructor
 
 /** An error as Node makes its own: the code is a property, and shows in the stack but not in the name. */
-function withCode(Class: ErrorClass, code: string, message: string, caller: Caller): Error {
+export function withCode(Class: ErrorClass, code: string, message: string, caller: Caller): Error {
   const error: Error & { code?: string } = new Class(message)
   const { name } = error
   error.name = `${name} [${code}]`

@@ -1,13 +1,15 @@
 import { namespaceKinds } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
-import { isArray, nearest, uint32 } from './validate.js'
+import { advice, isArray, uint32 } from './validate.js'
 
 /** A namespace type by its name under /proc/PID/ns. */
 export type NamespaceType = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'cgroup' | 'time'
 /** CLONE_* bits, or namespace types by name. */
 export type Flags = number | NamespaceType | readonly NamespaceType[]
 
-const bits: ReadonlyMap<string, number> = new Map(namespaceKinds().map(({ name, flag }) => [name, flag]))
+export const namespaceBits: ReadonlyMap<string, number> = new Map(
+  namespaceKinds().map(({ name, flag }) => [name, flag]),
+)
 
 /** The 32 bits of unshare(2) and setns(2). */
 export function flagBits(value: unknown, name: string, caller: Caller): number {
@@ -27,16 +29,18 @@ export function flagBits(value: unknown, name: string, caller: Caller): number {
   return sum >>> 0
 }
 
-function namespaceBit(type: string, name: string, caller: Caller): number {
-  const bit = bits.get(type)
+export function namespaceBit(type: string, name: string, caller: Caller): number {
+  const bit = namespaceBits.get(type)
   if (bit !== undefined) return bit
-  const known = [...bits.keys()]
-  const near = nearest(type, known)
-  const advice = near === undefined ? `known are ${known.join(', ')}` : `did you mean '${near}'?`
-  throw invalidArgValue(name, `is no namespace type; ${advice}`, type, caller)
+  throw invalidArgValue(
+    name,
+    `is no namespace type; ${advice(type, [...namespaceBits.keys()])}`,
+    type,
+    caller,
+  )
 }
 
 /** The names of the namespace types among the bits. */
 export function typesIn(flags: number): NamespaceType[] {
-  return [...bits].filter(([, bit]) => flags & bit).map(([name]) => name as NamespaceType)
+  return [...namespaceBits].filter(([, bit]) => flags & bit).map(([name]) => name as NamespaceType)
 }

@@ -1,13 +1,23 @@
 // Why a call has failed, as far as /proc tells, and what can be done: one sentence an error, and only where it is known.
-import { readFileSync, readlinkSync, statSync } from 'node:fs'
-import type { Failure } from '../binding.js'
-import { CLONE_FILES, CLONE_FS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER } from './constants.js'
+import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import type { CloneRequest, Failure, SpawnRequest } from '../binding.js'
+import {
+  CLONE_FILES,
+  CLONE_FS,
+  CLONE_NEWNS,
+  CLONE_NEWPID,
+  CLONE_NEWTIME,
+  CLONE_NEWUSER,
+  CLONE_PARENT,
+} from './constants.js'
 import { type NamespaceType, typesIn } from './flags.js'
+import type { Step } from './system-call-error.js'
 
 type Hint = (failure: Failure) => string | undefined
 
-// capability.h: the numbers of the two that namespaces ask for.
+// capability.h: the numbers of those that namespaces ask for.
 const CAP_NET_ADMIN = 12n
+const CAP_SYS_CHROOT = 18n
 const CAP_SYS_ADMIN = 21n
 
 const NEEDS_CHILD =
@@ -332,10 +342,251 @@ function missing(name: string): string | undefined {
   }
 }
 
+/** The step that has failed, where clone3(2) has done several. */
+function cloneStep({ cgroup }: CloneRequest) {
+  return ({ code, syscall }: Failure): Step | undefined =>
+    cgroup !== undefined &&
+    syscall === 'clone3' &&
+    ['EACCES', 'EBADF', 'EBUSY', 'EOPNOTSUPP', 'ENOTSUP', 'ENODEV'].includes(code)
+      ? 'cgroup'
+      : undefined
+}
+
+function cloneProcess(request: CloneRequest): Hint {
+  return (failure) => {
+    const inside = insides[failure.step as Step]
+    if (inside !== undefined) return inside(failure)
+    // The numbers of these have 32 bits; a set's are compared in pieces.
+    const bits = request.flags % 2 ** 32
+    const types = typesIn(bits)
+    switch (failure.code) {
+      case 'EPERM':
+        return idMaps(failure) ?? privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'what it asks for')
+      case 'EACCES':
+        return idMaps(failure) ?? cgroup(failure.code)
+      case 'ENOSPC':
+      case 'EUSERS':
+        return limits(types)
+      case 'EEXIST':
+        return 'A process, or a group or session of processes, has this pid already'
+      case 'EINVAL':
+        return invalidClone(request, bits)
+      case 'EAGAIN':
+        return 'As many processes and threads as the limits allow are there: RLIMIT_NPROC, pids.max of the cgroup, or kernel.pid_max'
+      case 'ENOMEM':
+        return failure.syscall === 'mmap'
+          ? 'There is not as much memory as stackSize asks for'
+          : helper({ ...failure, syscall: 'clone' })
+      case 'EBADF':
+        return cgroup(failure.code)
+      case 'ENOTSUP':
+        return failure.syscall === 'clone3' ? cgroup(failure.code) : unknownNode()
+      case 'ETIMEDOUT':
+        return 'This thread does not answer, or is never in a system call that waits: it may hold a lock that nobody would release in the child. Nothing has happened'
+      case 'EBUSY':
+        return failure.syscall === 'uv_queue_work'
+          ? "Every thread of libuv's pool is in a call that does not end, and the child would have none: end it, or start Node with a greater UV_THREADPOOL_SIZE"
+          : failure.syscall === 'clone'
+            ? 'JavaScript runs in vm with a timeout, which would go on for the child too: call it after that has returned'
+            : cgroup(failure.code)
+      case 'ENOENT':
+        return idMaps(failure)
+      case 'ENOSYS':
+        return 'setTid, cgroup, time namespaces and CLONE_CLEAR_SIGHAND need clone3(2): Linux 5.5, and a container whose seccomp profile allows it'
+      default:
+        return helper(failure)
+    }
+  }
+}
+
+/** Of the steps id-map and setgroups. */
+function idMaps({ step, code, syscall, path }: Failure): string | undefined {
+  if (step !== 'id-map' && step !== 'setgroups') return undefined
+  switch (code) {
+    case 'EACCES':
+      return 'The child is not dumpable, as this process has changed its ids: prctl(PR_SET_DUMPABLE) before'
+    case 'ENOENT':
+      return syscall === 'execve'
+        ? 'The maps need newuidmap and newgidmap: install the package uidmap, or map the own id alone'
+        : missing(path === '/etc/subgid' ? 'subgid' : 'subuid')
+    case 'EPERM':
+      if (step === 'setgroups')
+        return 'The groups of a user namespace whose parent denies setgroups(2) cannot be allowed to be set'
+      if (syscall !== 'write') return undefined
+      return path?.startsWith('/proc')
+        ? "Without CAP_SETUID and CAP_SETGID (and CAP_SETFCAP for the id 0) only the own id can be mapped: one line, and for the group with setgroups: 'deny'"
+        : '/etc/subuid and /etc/subgid do not give these ids to this user'
+    case 'EINVAL':
+      return 'Lines of a map may not overlap, and there are 340 at most'
+    default:
+      return undefined
+  }
+}
+
+function invalidClone(request: CloneRequest, bits: number): string | undefined {
+  if (request.uidMappings !== undefined || request.gidMappings !== undefined) {
+    return 'Lines of a map may not overlap, and there are 340 at most'
+  }
+  if (bits & CLONE_FS && bits & (CLONE_NEWNS | CLONE_NEWUSER))
+    return 'CLONE_FS shares the root directory, and cannot go with a new mount or user namespace'
+  if (request.setTid.length > 0)
+    return 'setTid has more pids than there are pid namespaces, or one that is not in range'
+  if (bits & CLONE_PARENT) return 'Pid 1 of a pid namespace can have no siblings'
+  return 'The kernel does not know one of the flags, or they contradict each other'
+}
+
+/** What is done in new namespaces, whoever is to go on there. */
+const insides: Partial<Record<Step, (failure: Failure) => string | undefined>> = {
+  'time-offsets': ({ code }) =>
+    code === 'ERANGE' ? 'With the offset a clock would be negative, or beyond 146 years' : undefined,
+  propagation: mount,
+  mount: mountStep,
+  hostname,
+  network,
+}
+
+/** Of a child that came to be and could not go on: what each step asks for. */
+const steps: Partial<Record<Step, (failure: Failure, request: SpawnRequest) => string | undefined>> = {
+  clone: (failure, request) =>
+    cloneProcess({ ...NOTHING_MORE, flags: request.isolation?.unshare ?? 0 })(failure),
+  join,
+  'id-map': (failure) => idMaps(failure),
+  setgroups: (failure) => idMaps(failure),
+  ...insides,
+  cgroup: ({ code }) => cgroup(code),
+  'pivot-root': ({ code }) =>
+    code === 'EPERM' ? privilege(CAP_SYS_CHROOT, 'CAP_SYS_CHROOT', 'the mount namespace') : undefined,
+  rlimit: ({ code }) =>
+    code === 'EPERM'
+      ? 'Only CAP_SYS_RESOURCE, outside of user namespaces, can raise a hard limit (for nofile, up to fs.nr_open)'
+      : undefined,
+  capabilities: ({ code }) =>
+    code === 'EPERM'
+      ? "Only capabilities that this process has, or gets with a user namespace of its own (unshare: ['user']), can be kept"
+      : undefined,
+  seccomp: ({ code }) => {
+    if (code === 'EACCES') return 'A filter needs noNewPrivileges: true, or CAP_SYS_ADMIN'
+    return code === 'EINVAL' ? 'The kernel does not take this program: see seccomp(2), and bpf(4)' : undefined
+  },
+  chdir: ({ code }, { isolation }) =>
+    code === 'ENOENT' && isolation?.root !== undefined ? 'cwd is meant inside of the new root' : undefined,
+  credentials: ({ code }, { isolation }) => {
+    // Id maps are of a new user namespace.
+    if (code === 'EINVAL' && (isolation?.unshare ?? 0) & CLONE_NEWUSER) {
+      return 'uid and gid are meant inside of the user namespace, and have to be mapped there'
+    }
+    return code === 'EPERM' ? 'Other ids than the own ones need CAP_SETUID and CAP_SETGID' : undefined
+  },
+  exec: exec,
+}
+
+/** What {@link cloneProcess} asks of a request besides its flags. */
+const NOTHING_MORE: CloneRequest = { flags: 0, stackSize: 0, exitSignal: 0, setTid: [] }
+
+/** Of every thread of this process. */
+function setup(bits: number): Hint {
+  return (failure) => (insides[failure.step as Step] ?? unshare(bits, true))(failure)
+}
+
+function spawn(request: SpawnRequest): Hint {
+  return (failure) => steps[failure.step as Step]?.(failure, request)
+}
+
+function join({ code }: Failure): string | undefined {
+  switch (code) {
+    case 'ESRCH':
+    case 'ENOENT':
+      return 'The process has ended, and its namespaces with it unless something else holds them'
+    case 'EINVAL':
+      return 'This is no namespace of that type; or the own user namespace, which cannot be entered again; or a pid namespace that is not below the own one'
+    case 'EPERM':
+      return privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'the namespace')
+    case 'EACCES':
+      return 'This needs what ptrace(2) needs to read the process: the same user, or CAP_SYS_PTRACE'
+    default:
+      return undefined
+  }
+}
+
+function mountStep(failure: Failure): string | undefined {
+  switch (failure.code) {
+    case 'ENOENT':
+      return 'The source is not there, or the target, which create: true makes'
+    case 'EINVAL':
+      return 'The file system does not know one of the options'
+    case 'EXDEV':
+    case 'ELOOP':
+      return 'The target leads out of the new root'
+    default:
+      return mount(failure)
+  }
+}
+
+function exec({ code, path }: Failure, { isolation, cwd }: SpawnRequest): string | undefined {
+  switch (code) {
+    case 'ENOENT':
+      if (isolation?.root !== undefined)
+        return 'The program, and its interpreter and libraries, are looked for in the new root'
+      return path?.startsWith('/') && cwd === undefined && existsSync(path)
+        ? 'The program is there, and its interpreter (of #!, or the dynamic linker) is not'
+        : undefined
+    case 'EACCES':
+      return 'It is not executable for this user, lies in a directory that may not be searched, or on a file system that is mounted noexec'
+    case 'ENOEXEC':
+      return 'It is neither a script with #! nor a program for this machine'
+    default:
+      return undefined
+  }
+}
+
+function cgroup(code: string): string | undefined {
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+      return 'The cgroup may not be written by this user: its cgroup.procs has to be'
+    case 'EBADF':
+    case 'ENOTDIR':
+      return 'The cgroup is no directory of a cgroup-v2 hierarchy'
+    case 'EBUSY':
+      return 'The cgroup has controllers enabled for its children (cgroup.subtree_control), and cannot hold processes itself'
+    case 'ENOTSUP':
+      return 'The cgroup is a threaded one, or in an invalid state'
+    default:
+      return undefined
+  }
+}
+
+function cloneInWorker(): string {
+  return 'clone() needs the main thread, whose event loop and standard streams the child goes on with: ask it by a message'
+}
+
+function cloneAtExit(): string {
+  return "This process is ending, and its event loop is over: call it before, or in a listener of 'beforeExit'"
+}
+
+function cloneWithoutLoop(): string {
+  return "This process is a clone with CLONE_FILES, whose descriptors and event loop are its parent's: only that can make another"
+}
+
+function unknownNode(): string {
+  return 'This Node, its V8, or the libc keeps things in other places than Node 20 to 26 on glibc and musl do: please report it'
+}
+
+function wait(): string {
+  return "This process is a clone, and the child its parent's: only that can wait for it"
+}
+
 export const hints = {
+  cloneAtExit,
+  cloneInWorker,
+  cloneProcess,
+  cloneStep,
+  cloneWithoutLoop,
+  wait,
   clone: helper,
   feature,
   hostname,
+  join,
   kcmp,
   missing,
   mount,
@@ -344,6 +595,8 @@ export const hints = {
   pidfdGetfd,
   setns,
   since,
+  setup,
+  spawn,
   umount,
   unshare,
 }

@@ -12,7 +12,9 @@ import { isRecord, text, textOrNull, uint32 } from './validate.js'
  */
 export type MountData = Record<string, string | number | boolean>
 
-const flagOptions = new Map(binding.mountOptions().map(({ name, set, clear }) => [name, { set, clear }]))
+export const flagOptions = new Map(
+  binding.mountOptions().map(({ name, set, clear }) => [name, { set, clear }]),
+)
 const octalOptions = new Set(binding.octalMountOptions())
 const dataLength = binding.mountDataLength()
 
@@ -67,7 +69,7 @@ function fromOptions(flags: number, data: Record<string, unknown>): { bits: numb
       if (typeof value !== 'boolean') throw invalidArgType(`data.${option}`, 'of type boolean', value, mount)
       if (value) bits = ((bits | flag.set) & ~flag.clear) >>> 0
     } else {
-      const written = ownOption(option, value, mount)
+      const written = ownOption(option, value, 'data', mount)
       if (written !== null) own.push(written)
     }
   }
@@ -75,15 +77,10 @@ function fromOptions(flags: number, data: Record<string, unknown>): { bits: numb
 }
 
 /** One of the file system's own options, as the kernel splits them: at each comma, without a way to escape it. */
-function ownOption(option: string, value: unknown, caller: Caller): string | null {
-  const name = `data.${option}`
-  if (option === '' || /[,=\0]/.test(text(option, 'data', caller))) {
-    throw invalidArgValue(
-      'data',
-      'has a name that is empty or holds a comma or an equals sign',
-      option,
-      caller,
-    )
+export function ownOption(option: string, value: unknown, of: string, caller: Caller): string | null {
+  const name = `${of}.${option}`
+  if (option === '' || /[,=\0]/.test(text(option, of, caller))) {
+    throw invalidArgValue(of, 'has a name that is empty or holds a comma or an equals sign', option, caller)
   }
   switch (typeof value) {
     case 'boolean':

@@ -45,6 +45,8 @@ export interface SystemCallError extends Error {
 export interface Circumstances {
   path?: string | null
   dest?: string
+  /** The step of starting a child, where it is not the one that the failure names. */
+  step?: (failure: Failure) => Step | undefined
   /** Looks for the cause; it may read /proc, and runs only when there is an error to explain. */
   hint?: (failure: Failure) => string | undefined
 }
@@ -60,8 +62,9 @@ export function systemCallError(
   caller: Caller,
 ): SystemCallError {
   const [code, reason] = describe(failure)
-  const path = failure.thread === undefined ? circumstances.path : `/proc/self/task/${failure.thread}`
-  const { dest } = circumstances
+  const path =
+    failure.thread === undefined ? (failure.path ?? circumstances.path) : `/proc/self/task/${failure.thread}`
+  const dest = failure.dest ?? circumstances.dest
   let message = `${code}: ${reason}, ${failure.syscall}`
   if (path != null) message += ` '${path}'`
   if (dest !== undefined) message += ` -> '${dest}'`
@@ -72,6 +75,8 @@ export function systemCallError(
   error.syscall = failure.syscall
   if (path != null) error.path = path
   if (dest !== undefined) error.dest = dest
+  const step = circumstances.step?.(failure) ?? failure.step
+  if (step !== undefined) error.step = step as Step
   const hint = hintOf({ ...failure, code }, circumstances)
   if (hint !== undefined) error.hint = hint
   return error
@@ -92,15 +97,32 @@ export function check(failure: Failure | null, circumstances: () => Circumstance
 }
 
 /** What a call returned, where it has not failed. */
-export function unwrap<T extends number | bigint | boolean | readonly unknown[]>(
-  outcome: T | Failure,
-  circumstances: () => Circumstances,
-  caller: Caller,
-): T {
+export function unwrap<T>(outcome: T | Failure, circumstances: () => Circumstances, caller: Caller): T {
   if (isFailure(outcome)) throw systemCallError(outcome, circumstances(), caller)
   return outcome
 }
 
+/** An error of this package's or of Node's own. */
+export type SystemError = Error & { errno: number; syscall: string; step?: Step; hint?: string }
+
+export function isSystemError(error: unknown): error is SystemError {
+  const { errno, syscall } = error instanceof Error ? (error as NodeJS.ErrnoException) : {}
+  return typeof errno === 'number' && typeof syscall === 'string'
+}
+
+/** What exec has refused, as child_process says it. */
+export function execError(error: SystemError, call: string, file: string, args: readonly unknown[]): Error {
+  const { errno, step, hint, stack } = error
+  const { code } = error as NodeJS.ErrnoException
+  const syscall = `${call} ${file}`
+  const result = new Error(`${syscall} ${code}`)
+  // From where it was started, which Node's own does not tell.
+  result.stack = `${result}${stack?.slice(stack.indexOf('\n    at ')) ?? ''}`
+  Object.assign(result, { errno, code, syscall, path: file, spawnargs: args })
+  if (step !== undefined) Object.assign(result, { step })
+  return hint === undefined ? result : Object.assign(result, { hint })
+}
+
 function isFailure(outcome: unknown): outcome is Failure {
-  return typeof outcome === 'object' && outcome !== null && !Array.isArray(outcome)
+  return typeof outcome === 'object' && outcome !== null && 'syscall' in outcome
 }

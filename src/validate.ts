@@ -25,6 +25,11 @@ export function uint32(value: unknown, name: string, caller: Caller): number {
   return integer(value, name, INT32_MIN, UINT32_MAX, caller) >>> 0
 }
 
+/** A number of bytes, or of 53 bits. */
+export function safeInteger(value: unknown, name: string, min: number, caller: Caller): number {
+  return integer(value, name, min, Number.MAX_SAFE_INTEGER, caller)
+}
+
 /** A string that reaches the kernel as it is. */
 export function text(value: unknown, name: string, caller: Caller): string {
   if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value, caller)
@@ -74,12 +79,43 @@ export function options(
 ): Record<string, unknown> {
   if (value === undefined) return {}
   if (!isRecord(value)) throw invalidArgType(name, 'an object', value, caller)
+  onlyKnown(value, name, known, caller)
+  return value
+}
+
+/** An object with these properties alone: what somebody has put on Object.prototype is no option. */
+export function bare<T extends object>(properties: T): T {
+  return Object.assign(Object.create(null), properties)
+}
+
+export function onlyKnown(
+  value: Readonly<Record<string, unknown>>,
+  name: string,
+  known: readonly string[],
+  caller: Caller,
+): void {
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
-    const near = nearest(key, known)
-    const advice = near === undefined ? `known are ${known.join(', ')}` : `did you mean '${near}'?`
-    throw invalidArgValue(`${name}.${key}`, `is not an option; ${advice}`, value[key], caller)
+    throw invalidArgValue(`${name}.${key}`, `is not an option; ${advice(key, known)}`, value[key], caller)
   }
+}
+
+/** One of a few strings. */
+export function oneOf<T extends string>(
+  value: unknown,
+  name: string,
+  known: readonly T[],
+  caller: Caller,
+): T {
+  if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value, caller)
+  const found = known.find((each) => each === value)
+  if (found !== undefined) return found
+  const list = known.map((each) => `'${each}'`)
+  throw invalidArgValue(name, `must be ${list.slice(0, -1).join(', ')} or ${list.at(-1)}`, value, caller)
+}
+
+export function boolean(value: unknown, name: string, caller: Caller): boolean {
+  if (typeof value !== 'boolean') throw invalidArgType(name, 'of type boolean', value, caller)
   return value
 }
 
@@ -90,6 +126,12 @@ export function signalNumber(value: unknown, name: string, caller: Caller): numb
   const number = Object.hasOwn(os.signals, value) ? os.signals[value as NodeJS.Signals] : undefined
   if (number === undefined) throw unknownSignal(value, caller)
   return number
+}
+
+/** What to write in the place of an unknown name. */
+export function advice(name: string, known: readonly string[]): string {
+  const near = nearest(name, known)
+  return near === undefined ? `known are ${known.join(', ')}` : `did you mean '${near}'?`
 }
 
 /** The known name that a typo may have meant. */

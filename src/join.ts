@@ -1,0 +1,94 @@
+import binding = require('../binding.js')
+
+import { constants as fs, openSync, readlinkSync } from 'node:fs'
+import type { JoinRequest } from '../binding.js'
+import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
+import { type NamespaceType, namespaceBits } from './flags.js'
+import { hints } from './hints.js'
+import { systemCallError, unwrap } from './system-call-error.js'
+import { advice, int32, isRecord, options, text } from './validate.js'
+
+/** A process by its pid, or for each type of namespace a process, a path, or a descriptor. */
+export type Join = number | Partial<Record<NamespaceType, number | string | { fd: number }>>
+
+/** What is to be entered: `'differing'` is whatever differs from ours. */
+type Target = { pid: number } | { path: string } | { fd: number }
+export type CheckedJoin = readonly { type: NamespaceType | 'differing'; target: Target }[]
+
+export function checkedJoin(value: unknown, caller: Caller): CheckedJoin {
+  const name = 'options.join'
+  if (value === undefined) return []
+  if (typeof value === 'number') return [{ type: 'differing', target: { pid: int32(value, name, caller) } }]
+  if (!isRecord(value)) throw invalidArgType(name, 'of type number or an object', value, caller)
+  return Object.entries(value).flatMap(([type, each]) => {
+    const element = `${name}.${type}`
+    if (!namespaceBits.has(type)) {
+      const reason = `is no namespace type; ${advice(type, [...namespaceBits.keys()])}`
+      throw invalidArgValue(element, reason, each, caller)
+    }
+    return each === undefined
+      ? []
+      : [{ type: type as NamespaceType, target: checkedTarget(each, element, caller) }]
+  })
+}
+
+function checkedTarget(value: unknown, name: string, caller: Caller): Target {
+  if (typeof value === 'number') return { pid: int32(value, name, caller) }
+  if (typeof value === 'string') return { path: text(value, name, caller) }
+  if (!isRecord(value)) throw invalidArgType(name, 'of type number or string or an object', value, caller)
+  const { fd } = options(value, name, ['fd'], caller)
+  return { fd: int32(fd, `${name}.fd`, caller) }
+}
+
+/** The namespaces' descriptors; those that were opened for it are added to `opened`, also where it throws. */
+export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller): JoinRequest[] {
+  const open = (file: string): number => {
+    try {
+      const fd = openSync(file, fs.O_RDONLY)
+      opened.push(fd)
+      return fd
+    } catch (error) {
+      throw Object.assign(error as Error, { step: 'join' })
+    }
+  }
+  return join.flatMap(({ type, target }) => {
+    const nstype = (of: string): number => namespaceBits.get(of) ?? 0
+    if ('fd' in target) return [{ fd: target.fd, nstype: nstype(type) }]
+    if ('path' in target) return [{ fd: open(target.path), nstype: nstype(type) }]
+    const types = type === 'differing' ? differing(target.pid) : [type]
+    return ofProcess(target.pid, caller, () =>
+      types.map((each) => ({ fd: open(`/proc/${target.pid}/ns/${each}`), nstype: nstype(each) })),
+    )
+  })
+}
+
+/** What `open` opens is this process's, and not another's that has taken the pid meanwhile. */
+function ofProcess<T>(pid: number, caller: Caller, open: () => T): T {
+  const circumstances = () => ({ hint: hints.join, step: () => 'join' as const })
+  const pidfd = unwrap(binding.pidfdOpen(pid, 0), circumstances, caller)
+  try {
+    const result = open()
+    const failure = binding.pidfdSendSignal(pidfd, 0, 0)
+    // A process that may not be signalled is there.
+    if (failure?.code === 'ESRCH') throw systemCallError(failure, circumstances(), caller)
+    return result
+  } finally {
+    binding.closeDescriptor(pidfd)
+  }
+}
+
+/** The namespaces of a process, of which one that cannot be read is left to the kernel to refuse. */
+function differing(pid: number): string[] {
+  const of = (who: string, type: string): string | undefined => {
+    try {
+      return readlinkSync(`/proc/${who}/ns/${type}`)
+    } catch {
+      return undefined
+    }
+  }
+  return [...namespaceBits.keys()].filter((type) => {
+    const own = of('thread-self', type)
+    // A kernel without this type has it for nobody.
+    return own !== undefined && of(String(pid), type) !== own
+  })
+}

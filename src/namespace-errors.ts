@@ -1,0 +1,147 @@
+// Errors as values that structured clone can carry, and back: with class, message, stack, own properties and cause.
+import { AssertionError } from 'node:assert'
+import { types } from 'node:util'
+
+/** Those that are the same in every process; what else there is comes as the nearest of them. */
+const CLASSES: readonly (new (...args: never[]) => Error)[] = [
+  Error,
+  EvalError,
+  RangeError,
+  ReferenceError,
+  SyntaxError,
+  TypeError,
+  URIError,
+  AggregateError,
+  DOMException,
+  AssertionError,
+]
+const classes = new Map(CLASSES.map((Class) => [Class.prototype as object, Class]))
+
+/** An error among {@link Described}, by its place. */
+interface Reference {
+  error: number
+}
+
+/** What a property holds: an error, several, or what structured clone carries. */
+type Value = Reference | { errors: readonly Value[] } | { value: unknown }
+
+interface Property {
+  key: string
+  isEnumerable: boolean
+  value: Value
+}
+
+interface Entry {
+  class: string
+  /** Where the class is not known outside. */
+  name: string
+  message: string
+  properties: readonly Property[]
+}
+
+/** What was thrown, and the errors that it refers to. */
+export interface Described {
+  thrown: Value
+  entries: readonly Entry[]
+}
+
+/** `canClone` says what structured clone carries; a property that holds anything else is left out. */
+export function describeThrown(thrown: unknown, canClone: (value: unknown) => boolean): Described {
+  const entries: Entry[] = []
+  const places = new Map<object, number>()
+
+  function described(value: unknown): Value {
+    if (isError(value)) return { error: place(value) }
+    if (Array.isArray(value) && value.some(isError)) return { errors: value.map(described) }
+    return { value }
+  }
+
+  function place(error: Error): number {
+    const known = places.get(error)
+    if (known !== undefined) return known
+    const index = entries.length
+    places.set(error, index)
+    const Class = nearestClass(error)
+    const entry = {
+      class: Class.name,
+      name: text(read(error, 'name')),
+      message: text(read(error, 'message')),
+      properties: [] as Property[],
+    }
+    entries.push(entry)
+    for (const key of Object.getOwnPropertyNames(error)) {
+      const own = read(error, key)
+      const isEnumerable = Object.prototype.propertyIsEnumerable.call(error, key)
+      const value = described(own)
+      if (key === 'toString' || ('value' in value && !canClone(own))) continue
+      entry.properties.push({ key, isEnumerable, value })
+    }
+    return index
+  }
+
+  return { thrown: described(thrown), entries }
+}
+
+export function madeAnew({ thrown, entries }: Described): unknown {
+  const errors = entries.map(create)
+  const restored = (value: Value): unknown => {
+    if ('error' in value) return errors[value.error]
+    return 'errors' in value ? value.errors.map(restored) : value.value
+  }
+  for (const [index, { properties }] of entries.entries()) {
+    const error = errors[index] as Error
+    for (const { key, isEnumerable, value } of properties) {
+      Object.defineProperty(error, key, {
+        value: restored(value),
+        enumerable: isEnumerable,
+        configurable: true,
+        writable: true,
+      })
+    }
+  }
+  return restored(thrown)
+}
+
+function create({ class: className, name, message }: Entry): Error {
+  const Class = CLASSES.find((each) => each.name === className) ?? Error
+  const error = Class === DOMException ? new DOMException(message, name) : nativeError(Class.prototype)
+  // A stack that was not there is not to be this place.
+  Reflect.deleteProperty(error, 'stack')
+  if (error.name !== name) hide(error, 'name', name)
+  if (error.message !== message) hide(error, 'message', message)
+  return error
+}
+
+/** Whatever the class's own constructor wants. */
+function nativeError(prototype: object): Error {
+  return Object.setPrototypeOf(new Error(), prototype)
+}
+
+function hide(error: Error, key: string, value: string): void {
+  Object.defineProperty(error, key, { value, enumerable: false, configurable: true, writable: true })
+}
+
+function isError(value: unknown): value is Error {
+  return types.isNativeError(value) || value instanceof DOMException
+}
+
+function nearestClass(error: Error): new (...args: never[]) => Error {
+  for (let prototype: object | null = error; prototype; prototype = Object.getPrototypeOf(prototype)) {
+    const Class = classes.get(prototype)
+    if (Class) return Class
+  }
+  return Error
+}
+
+/** A getter may throw. */
+function read(error: Error, key: string): unknown {
+  try {
+    return (error as unknown as Record<string, unknown>)[key]
+  } catch {
+    return undefined
+  }
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : ''
+}

@@ -1,0 +1,358 @@
+// What Node's own JavaScript keeps for later: nothing public leads there, so the inspector shows the first step.
+import binding = require('../binding.js')
+
+import { isBuiltin } from 'node:module'
+import { check } from './system-call-error.js'
+
+/** What a copy of this process has to give up of Node's own JavaScript state. */
+export interface NodeInternals {
+  /** Drops timers, immediates, ticks and unhandled rejections, the running ones too, and what is on the async id stack. */
+  drop(): void
+  /**
+   * Empties the async id stack, as drop() does too: before each end of execution, as nothing pops what it has skipped.
+   * Execution ends only as far as the microtask queue: Node's functions below it go on, and run the other process's
+   * timers and immediates. They run ticks first: it has to be ended again in one.
+   */
+  forgetCallers(): void
+  /** Draws anew what crypto has drawn in advance. */
+  reseed(): void
+  /** The same for what nobody uses. */
+  standIn(): NodeInternals
+}
+
+type Variables = Record<string, unknown>
+type Scopes = readonly Variables[]
+/** The variables that a function sees, inner scopes first. */
+type Look = (fn: unknown) => Scopes
+
+interface Linked {
+  _idleNext: Linked | null
+  _idlePrev: Linked | null
+}
+interface Timer extends Linked {
+  _destroyed: boolean
+  _repeat: number | null
+  [kRefed: symbol]: unknown
+}
+interface Queue {
+  shift(): unknown
+}
+
+type ExportsOf = (module: string) => Variables
+
+// Node 20 to 26 assign each of these once. Not so pendingUnhandledRejections, which is therefore not among them.
+interface Found {
+  Timeout: abstract new () => Timer
+  Immediate: abstract new () => Timer
+  kRefed: symbol
+  timerListMap: Record<string, Linked>
+  timerListQueue: Queue
+  knownTimersById: Variables
+  immediateQueue: { head: Timer | null; tail: Timer | null }
+  getTimerCallbacks(runNextTicks: () => void): { processImmediate(): void; processTimers(): void }
+  binding: {
+    timeoutInfo: Int32Array
+    immediateInfo: Uint32Array
+    toggleTimerRef(on: boolean): void
+    scheduleTimer(milliseconds: number): void
+    toggleImmediateRef(on: boolean): void
+    setupTimers(processImmediate: () => void, processTimers: () => void): void
+  }
+  queue: Queue
+  tickInfo: Uint8Array
+  runNextTicks(): void
+  hasRejectionToWarn(): boolean
+  asyncHandledRejections: Queue
+  clearAsyncIdStack(): void
+  clearDefaultTriggerAsyncId(): void
+  /** What `block` changes of it, it takes back. */
+  defaultTriggerAsyncIdScope(id: number, block: () => void): void
+  execution_async_resources: unknown[]
+  active_hooks: { call_depth: number; tmp_array: unknown[] | null }
+  restoreActiveHooks(): void
+  uuidData: Uint8Array
+  randomCache: Uint8Array
+  asyncCachePendingTasks: unknown[]
+}
+
+/** Of a module of Node's, a function that it exports, and names that it exports as well or that the function sees. */
+type Place = readonly [module: string, exported: string, names: readonly (keyof Found)[]]
+
+const places: readonly Place[] = [
+  ['internal/timers', 'setUnrefTimeout', ['Timeout', 'Immediate', 'kRefed', 'binding', 'getTimerCallbacks']],
+  [
+    'internal/timers',
+    'setUnrefTimeout',
+    ['timerListMap', 'timerListQueue', 'knownTimersById', 'immediateQueue'],
+  ],
+  [
+    'internal/process/task_queues',
+    'queueMicrotask',
+    ['queue', 'tickInfo', 'runNextTicks', 'hasRejectionToWarn'],
+  ],
+  ['internal/process/promises', 'processPromiseRejections', ['asyncHandledRejections']],
+  [
+    'internal/async_hooks',
+    'pushAsyncContext',
+    ['execution_async_resources', 'active_hooks', 'restoreActiveHooks'],
+  ],
+  [
+    'internal/async_hooks',
+    'pushAsyncContext',
+    ['clearAsyncIdStack', 'clearDefaultTriggerAsyncId', 'defaultTriggerAsyncIdScope'],
+  ],
+  ['internal/crypto/random', 'randomUUID', ['uuidData', 'randomCache', 'asyncCachePendingTasks']],
+]
+
+function unavailable(what: string, cause?: unknown): Error {
+  const error = new Error(`${what} cannot be found in Node.js ${process.version}`, { cause })
+  return Object.assign(error, { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' })
+}
+
+function variable(name: string, scopes: Scopes, where: string): unknown {
+  const value = scopes.find((scope) => Object.hasOwn(scope, name))?.[name]
+  if (value === undefined || value === null) throw unavailable(`${name} of ${where}`)
+  return value
+}
+
+/** All of it is synchronous, and leaves nothing behind. */
+function inspect<T>(use: (look: Look) => T): T {
+  const bridge: { fn?: unknown; scopes?: ArrayLike<{ object: Variables }> } = {}
+  const key = 'linux-clone.inspect'
+  let inspector: typeof import('node:inspector')
+  try {
+    inspector = require('node:inspector')
+  } catch (error) {
+    throw unavailable('The inspector', error)
+  }
+  const session = new inspector.Session()
+  // The inspector's global object need not be this module's (Jest has its own): Node's prototypes are the same in both.
+  const shared: object = Object.getPrototypeOf(inspector.Session.prototype)
+  function post(method: string, params: object) {
+    let answer: unknown
+    session.post(method, params, (error: Error | null, result?: object) => {
+      answer = error ?? result
+    })
+    if (answer instanceof Error || answer === undefined) throw unavailable(`The answer to ${method}`, answer)
+    return answer as {
+      result: { objectId: string }
+      internalProperties?: { name: string; value?: { objectId?: string } }[]
+    }
+  }
+  try {
+    session.connect()
+    Object.defineProperty(shared, Symbol.for(key), { value: bridge, configurable: true })
+    const { objectId } = post('Runtime.evaluate', { expression: `process[Symbol.for('${key}')]` }).result
+    const call = (declaration: string, ...args: { objectId: string | undefined }[]) =>
+      post('Runtime.callFunctionOn', { objectId, functionDeclaration: declaration, arguments: args })
+    return use((fn) => {
+      bridge.fn = fn
+      const { result } = call('function () { return this.fn }')
+      const { internalProperties } = post('Runtime.getProperties', {
+        objectId: result.objectId,
+        ownProperties: true,
+      })
+      const scopes = internalProperties?.find(({ name }) => name === '[[Scopes]]')?.value
+      call('function (scopes) { this.scopes = scopes }', { objectId: scopes?.objectId })
+      return Array.from(bridge.scopes ?? [], ({ object }) => object)
+    })
+  } finally {
+    Reflect.deleteProperty(shared, Symbol.for(key))
+    session.disconnect()
+  }
+}
+
+/** What a module of Node's own exports; nothing while it is not loaded. */
+function modules(look: Look): ExportsOf {
+  const { map } = variable('BuiltinModule', look(isBuiltin), 'node:module') as {
+    map: ReadonlyMap<string, { exports: Variables }>
+  }
+  return (module) => map.get(module)?.exports ?? {}
+}
+
+function visible(look: Look, exportsOf: ExportsOf, module: string, exported: string): Scopes {
+  const exports = exportsOf(module)
+  return [exports, ...look(variable(exported, [exports], module))]
+}
+
+function find(look: Look, exportsOf: ExportsOf): Found {
+  const { randomUUID }: typeof import('node:crypto') = require('node:crypto')
+  // The batch of UUIDs is made with the first of them.
+  randomUUID()
+  const found: Variables = {}
+  for (const [module, exported, names] of places) {
+    const scopes = visible(look, exportsOf, module, exported)
+    for (const name of names) found[name] = variable(name, scopes, module)
+  }
+  return found as unknown as Found
+}
+
+function drain(queue: Queue): void {
+  while (queue.shift()) {
+    // Each shift() takes one.
+  }
+}
+
+/** Leaves a timer as its callback would: not counted, so that clearing it counts nothing down. It can be refreshed. */
+function retire(timer: Timer): void {
+  timer._destroyed = true
+  timer._idleNext = null
+  timer._idlePrev = null
+}
+
+function dropTimers({ timerListMap, timerListQueue, knownTimersById, binding }: Found): void {
+  for (const [duration, list] of Object.entries(timerListMap)) {
+    for (let timer = list._idleNext; timer !== null && timer !== list; ) {
+      const next: Linked | null = timer._idleNext
+      retire(timer as Timer)
+      timer = next
+    }
+    list._idleNext = list
+    list._idlePrev = list
+    delete timerListMap[duration]
+  }
+  drain(timerListQueue)
+  for (const id of Object.keys(knownTimersById)) delete knownTimersById[id]
+  binding.timeoutInfo.fill(0)
+  binding.toggleTimerRef(false)
+  // When the next list is due is in a variable of the module's, which it sets anew when the clock rings.
+  binding.scheduleTimer(1)
+}
+
+function retireImmediates(first: Timer | null, kRefed: symbol): void {
+  for (let immediate = first; immediate !== null; ) {
+    const next: Linked | null = immediate._idleNext
+    retire(immediate)
+    immediate[kRefed] = null
+    immediate = next as Timer | null
+  }
+}
+
+function dropImmediates({ immediateQueue, kRefed, binding, getTimerCallbacks, runNextTicks }: Found): void {
+  retireImmediates(immediateQueue.head, kRefed)
+  immediateQueue.head = null
+  immediateQueue.tail = null
+  // The rest of a batch whose callback threw, or runs now, is in a queue that only these two see.
+  const { processImmediate, processTimers } = getTimerCallbacks(runNextTicks)
+  binding.setupTimers(processImmediate, processTimers)
+  binding.immediateInfo.fill(0)
+  binding.toggleImmediateRef(false)
+}
+
+/** What runs now has left its queue already, and would come back to it. */
+function dropRunning(found: Found): void {
+  for (const resource of found.execution_async_resources) {
+    if (resource instanceof found.Immediate) retireImmediates(resource, found.kRefed)
+    if (resource instanceof found.Timeout) {
+      retire(resource)
+      resource._repeat = null
+    }
+  }
+  forgetCallers(found)
+}
+
+function forgetCallers(found: Found): void {
+  const { active_hooks, restoreActiveHooks, clearDefaultTriggerAsyncId, clearAsyncIdStack } = found
+  active_hooks.call_depth = 0
+  // A hook that was switched on or off in a hook's callback is so when that returns.
+  if (active_hooks.tmp_array !== null) restoreActiveHooks()
+  clearDefaultTriggerAsyncId()
+  clearAsyncIdStack()
+}
+
+function reseed({ uuidData, randomCache, asyncCachePendingTasks }: Found): void {
+  // OpenSSL's generators would have to be seeded for it, which many a copy does not need.
+  for (const cache of [uuidData, randomCache]) check(binding.fillRandom(cache), () => ({}), reseed)
+  // Their callers are the other process's.
+  asyncCachePendingTasks.length = 0
+}
+
+function drop(found: Found): void {
+  dropRunning(found)
+  dropTimers(found)
+  dropImmediates(found)
+  drain(found.queue)
+  drain(found.asyncHandledRejections)
+  found.tickInfo.fill(0)
+}
+
+/** As what is found, with a timer, an immediate, and nothing behind it. */
+function unused(found: Found): Found {
+  const { getTimerCallbacks, defaultTriggerAsyncIdScope } = found
+  const nothing = () => {
+    // Nobody is called.
+  }
+  const empty = { shift: () => undefined }
+  class Timeout {
+    [symbol: symbol]: unknown
+    _idleNext: Linked | null = null
+    _idlePrev: Linked | null = null
+    _destroyed = false
+    _repeat = null
+  }
+  const [list, timer, immediate] = [new Timeout(), new Timeout(), new Timeout()]
+  list._idleNext = timer
+  timer._idleNext = list
+  return {
+    ...{ Timeout, Immediate: Timeout, kRefed: Symbol('refed'), getTimerCallbacks },
+    ...{ timerListMap: { 1: list }, timerListQueue: empty, knownTimersById: { 1: timer } },
+    immediateQueue: { head: immediate, tail: immediate },
+    binding: {
+      ...{ timeoutInfo: new Int32Array(1), immediateInfo: new Uint32Array(3) },
+      ...{
+        toggleTimerRef: nothing,
+        scheduleTimer: nothing,
+        toggleImmediateRef: nothing,
+        setupTimers: nothing,
+      },
+    },
+    ...{ queue: empty, tickInfo: new Uint8Array(2), runNextTicks: nothing },
+    ...{ hasRejectionToWarn: () => false, asyncHandledRejections: empty },
+    ...{ clearAsyncIdStack: nothing, restoreActiveHooks: nothing, defaultTriggerAsyncIdScope },
+    clearDefaultTriggerAsyncId: () => defaultTriggerAsyncIdScope(1, found.clearDefaultTriggerAsyncId),
+    ...{ execution_async_resources: [timer], active_hooks: { call_depth: 0, tmp_array: null } },
+    ...{ uuidData: new Uint8Array(16), randomCache: new Uint8Array(16), asyncCachePendingTasks: [] },
+  }
+}
+
+let known: { exportsOf: ExportsOf; found: Found } | undefined
+let forgetDate: (() => void) | undefined
+
+const more = (rejections?: Map<unknown, unknown>, forgetDate?: () => void) => () => {
+  rejections?.clear()
+  forgetDate?.()
+}
+
+/**
+ * To be called before each copy is made, and synchronously: what Node has replaced since the last call is found again.
+ *
+ * @throws {Error} `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`: this Node has no inspector, or keeps something elsewhere.
+ */
+export function nodeInternals(): NodeInternals {
+  known ??= inspect((look) => {
+    const exportsOf = modules(look)
+    return { exportsOf, found: find(look, exportsOf) }
+  })
+  const { exportsOf, found } = known
+  const lookUp = (module: string, exported: string, name: string) =>
+    inspect((look) => variable(name, visible(look, exportsOf, module, exported), module))
+  let rejections: Map<unknown, unknown> | undefined
+  if (found.hasRejectionToWarn()) {
+    const name = 'pendingUnhandledRejections'
+    rejections = lookUp('internal/process/promises', 'processPromiseRejections', name) as typeof rejections
+  }
+  // A timer clears the Date header that http keeps: without it, the header would stay the same for ever.
+  if (forgetDate === undefined && exportsOf('internal/http').utcDate !== undefined) {
+    forgetDate = lookUp('internal/http', 'utcDate', 'resetCache') as () => void
+  }
+  const of = (found: Found, dropMore: () => void): NodeInternals => ({
+    drop() {
+      drop(found)
+      dropMore()
+    },
+    forgetCallers: () => forgetCallers(found),
+    reseed: () => reseed(found),
+    standIn: () => of(unused(found), more()),
+  })
+  return of(found, more(rejections, forgetDate))
+}

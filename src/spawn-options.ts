@@ -1,0 +1,438 @@
+import type { SpawnOptions as NodeSpawnOptions } from 'node:child_process'
+import { closeSync, statSync } from 'node:fs'
+import { types } from 'node:util'
+import type { IsolationRequest, Rlimit, SetupRequest, SpawnRequest } from '../binding.js'
+import { capabilityNames, rlimitNames } from '../binding.js'
+import { type Caller, invalidArgType, invalidArgValue, outOfRange } from './argument-errors.js'
+import { SIGKILL } from './constants.js'
+import { flagBits, type NamespaceType, namespaceBits } from './flags.js'
+import { type CheckedJoin, checkedJoin, type Join, openedJoin } from './join.js'
+import { checkedMounts, type MountSpec } from './mount-specs.js'
+import {
+  type Creation,
+  checkedCgroup,
+  checkedMaps,
+  checkedTimeOffsets,
+  type IdMapping,
+  type IdMappings,
+  needs,
+  openedCgroup,
+} from './namespace-options.js'
+import {
+  advice,
+  bare,
+  boolean,
+  isArray,
+  isRecord,
+  oneOf,
+  onlyKnown,
+  options,
+  signalNumber,
+  text,
+} from './validate.js'
+
+export interface NamespaceSpawnOptions {
+  /** Namespaces to create. */
+  unshare?: readonly NamespaceType[]
+  /**
+   * Namespaces to enter: by pid (a bare number: every one of that process's that differs from ours), by path, or by
+   * descriptor, which stays the caller's. `user` is entered first. setns(2)
+   */
+  join?: Join
+  /** Of a new user namespace; absent: none is written, and every id shows as 65534. user_namespaces(7) */
+  uidMappings?: IdMappings
+  gidMappings?: IdMappings
+  /** Whether setgroups(2) is allowed in a new user namespace; `'deny'` where an ordinary user maps the own group alone. */
+  setgroups?: 'allow' | 'deny'
+  /** Of a new time namespace: seconds, to the nanosecond, that are added to the clocks; negative ones too. time_namespaces(7) */
+  timeOffsets?: { monotonic?: number; boottime?: number }
+  /** Of `/` in a new mount namespace, recursively; `'private'` by default. mount_namespaces(7) */
+  propagation?: 'private' | 'slave' | 'shared' | 'unchanged'
+  /** The new root directory: pivot_root(2) where a mount namespace is created, else chroot(2). */
+  root?: string
+  /** What is mounted, in this order, in a new mount namespace; targets are paths in the new root. */
+  mounts?: readonly MountSpec[]
+  /** A fresh /proc, or one at another path; by default wherever a pid and a mount namespace are created. proc(5) */
+  proc?: boolean | string
+  /** In a UTS namespace that is created or joined: at most 64 bytes. sethostname(2) */
+  hostname?: string
+  domainname?: string
+  /** In a new network namespace: `'none'` leaves `lo` down; `'loopback'` (default) brings it up. */
+  network?: 'none' | 'loopback'
+  /**
+   * Runs a minimal init as pid 1, which reaps orphans and forwards signals; default true with a new pid namespace.
+   * 'exit' reports the program's own end all the same: its code, or the signal that ended it. `pid` is init's.
+   */
+  init?: boolean
+  /**
+   * Sent to the child when this process ends, whichever thread started it; default `'SIGKILL'` with a new pid namespace. `null`
+   * or 0: none.
+   */
+  parentDeathSignal?: NodeJS.Signals | number | null
+  /** The cgroup-v2 directory to start in: its path, or a descriptor, which stays the caller's. cgroups(7); Linux 5.7 */
+  cgroup?: string | number
+  /** Capabilities to keep in all five sets, as `'CAP_NET_ADMIN'`; absent: as exec leaves them. capabilities(7) */
+  capabilities?: readonly string[]
+  /** PR_SET_NO_NEW_PRIVS, prctl(2): set-user-id programs and file capabilities give nothing any more. */
+  noNewPrivileges?: boolean
+  /** A filter for system calls: a classic BPF program, as libseccomp exports it, 8 bytes an instruction. seccomp(2) */
+  seccomp?: Uint8Array
+  /** By the name in getrlimit(2) without its prefix, in lower case: `nofile`, `as`, `nproc` …; `Infinity` is unlimited. */
+  rlimits?: Partial<Record<string, number | { soft: number; hard: number }>>
+}
+
+export interface SpawnOptions extends NodeSpawnOptions, NamespaceSpawnOptions {}
+
+/** What this package adds to the options of Node's. */
+const OWN = [
+  'unshare',
+  'join',
+  'uidMappings',
+  'gidMappings',
+  'setgroups',
+  'timeOffsets',
+  'propagation',
+  'root',
+  'mounts',
+  'proc',
+  'hostname',
+  'domainname',
+  'network',
+  'init',
+  'parentDeathSignal',
+  'cgroup',
+  'capabilities',
+  'noNewPrivileges',
+  'seccomp',
+  'rlimits',
+] as const satisfies readonly (keyof NamespaceSpawnOptions)[]
+
+const NODES = [
+  'cwd',
+  'env',
+  'argv0',
+  'stdio',
+  'detached',
+  'uid',
+  'gid',
+  'serialization',
+  'shell',
+  'signal',
+  'timeout',
+  'killSignal',
+  'windowsHide',
+  'windowsVerbatimArguments',
+] as const
+const SYNCHRONOUS = ['input', 'maxBuffer', 'encoding'] as const
+
+const OWN_NAMES: ReadonlySet<string> = new Set(OWN)
+const KNOWN = [...NODES, ...OWN]
+const KNOWN_SYNCHRONOUS = [...NODES, ...SYNCHRONOUS, ...OWN]
+
+/** What a request says of namespaces and limits, but for what has to be opened first. */
+type Unopened = Omit<IsolationRequest, 'join' | 'cgroup'>
+
+export interface Checked {
+  /** Node's own options, each read once. */
+  nodes: Record<string, unknown>
+  /** Absent: none of this package's options is there. */
+  isolation?: { unopened: Unopened; join: CheckedJoin; cgroup: string | number | undefined }
+}
+
+type Given = Readonly<Record<string, unknown>>
+
+/** What stands in the place of options, of which there may be none. */
+export function checkedSpawnOptions(value: unknown, isSync: boolean, caller: Caller): Checked {
+  if (value !== undefined && (typeof value !== 'object' || value === null || isArray(value))) {
+    throw invalidArgType('options', 'of type object', value, caller)
+  }
+  const all: Record<string, unknown> = { ...value }
+  onlyKnown(all, 'options', isSync ? KNOWN_SYNCHRONOUS : KNOWN, caller)
+  const nodes: Record<string, unknown> = Object.create(null)
+  let given: Record<string, unknown> | undefined
+  for (const key of Object.keys(all)) {
+    const option = all[key]
+    if (!OWN_NAMES.has(key)) nodes[key] = option
+    else if (option !== undefined) {
+      given ??= Object.create(null) as Record<string, unknown>
+      given[key] = option
+    }
+  }
+  if (given === undefined) return { nodes }
+  const cgroup = checkedCgroup(given.cgroup, caller)
+  const join = checkedJoin(given.join, caller)
+  return { nodes, isolation: { unopened: checkedIsolation(given, caller), join, cgroup } }
+}
+
+/**
+ * Calls `use` once the request says what it has to of namespaces and limits. The descriptors in that are open until it returns.
+ *
+ * @throws {Error} what open(2) and pidfd_open(2) say, with `step`.
+ */
+export function withIsolation<T>(
+  { isolation }: Checked,
+  request: SpawnRequest,
+  caller: Caller,
+  use: () => T,
+): T {
+  if (isolation === undefined) return use()
+  const { unopened, join, cgroup } = isolation
+  const opened: number[] = []
+  try {
+    const asked = bare<IsolationRequest>({ ...unopened, join: openedJoin(join, opened, caller) })
+    if (cgroup !== undefined) {
+      asked.cgroup = openedCgroup(cgroup)
+      if (typeof cgroup === 'string') opened.push(asked.cgroup)
+    }
+    request.isolation = asked
+    return use()
+  } finally {
+    for (const fd of opened) closeSync(fd)
+  }
+}
+
+export function checkedIsolation(given: Given, caller: Caller): Unopened {
+  const unshare = checkedUnshare(given.unshare, caller)
+  const creates = (type: NamespaceType) => (unshare & (namespaceBits.get(type) ?? 0)) !== 0
+  const creation: Creation = { creates, asking: (type) => `unshare: ['${type}']` }
+  refuseNestedPid(given, creation, caller)
+  const maps = checkedMaps(given, creation, caller)
+  refuseOverlaps(maps, 'options', caller)
+  const setup = bare<SetupRequest>({
+    mounts: checkedMounts(given, creation, caller),
+    loopback: checkedNetwork(given.network, creation, caller),
+  })
+  const isolation: Unopened = {
+    unshare,
+    ...maps,
+    setup,
+    init: checkedInit(given.init, creation, caller),
+    noNewPrivileges:
+      given.noNewPrivileges !== undefined &&
+      boolean(given.noNewPrivileges, 'options.noNewPrivileges', caller),
+    rlimits: checkedRlimits(given.rlimits, caller),
+  }
+  const timeOffsets = checkedTimeOffsets(given.timeOffsets, creation, undefined, caller)
+  const propagation = checkedPropagation(given.propagation, creation, caller)
+  const root = checkedRoot(given, caller)
+  const proc = checkedProc(given.proc, creation, caller)
+  const parentDeathSignal = checkedParentDeathSignal(given.parentDeathSignal, creation, caller)
+  const capabilities = checkedCapabilities(given.capabilities, caller)
+  const seccomp = checkedSeccomp(given.seccomp, caller)
+  if (timeOffsets !== undefined) isolation.timeOffsets = timeOffsets
+  if (propagation !== undefined) setup.propagation = propagation
+  if (root !== undefined) isolation.root = root
+  if (proc !== undefined) setup.proc = proc
+  for (const name of ['hostname', 'domainname'] as const) {
+    if (given[name] !== undefined) setup[name] = checkedHostname(name, given, creation, caller)
+  }
+  if (parentDeathSignal !== 0) isolation.parentDeathSignal = parentDeathSignal
+  if (capabilities !== undefined) isolation.capabilities = capabilities
+  if (seccomp !== undefined) isolation.seccomp = seccomp
+  return isolation
+}
+
+/** The kernel makes no pid namespace for a process that has entered one. */
+function refuseNestedPid({ join, unshare }: Given, { creates }: Creation, caller: Caller): void {
+  if (!creates('pid') || !isRecord(join) || join.pid === undefined) return
+  throw invalidArgValue('options.unshare', 'cannot have pid beside options.join.pid', unshare, caller)
+}
+
+function checkedUnshare(value: unknown, caller: Caller): number {
+  if (value === undefined) return 0
+  if (!isArray(value)) throw invalidArgType('options.unshare', 'an instance of Array', value, caller)
+  return flagBits(value, 'options.unshare', caller)
+}
+
+export function refuseOverlaps(
+  maps: Pick<IsolationRequest, 'uidMappings' | 'gidMappings'>,
+  of: string,
+  caller: Caller,
+): void {
+  for (const name of ['uidMappings', 'gidMappings'] as const) {
+    const lines = maps[name]
+    if (isArray(lines)) refuseOverlap(lines as readonly IdMapping[], `${of}.${name}`, caller)
+  }
+}
+
+/** The kernel wants ranges that do not meet, inside and outside, and says only that the map is invalid. */
+function refuseOverlap(lines: readonly IdMapping[], name: string, caller: Caller): void {
+  for (const side of ['inside', 'outside'] as const) {
+    for (const [index, line] of lines.entries()) {
+      if (line[side] + line.count > 2 ** 32) {
+        throw outOfRange(`${name}[${index}].count`, `<= ${2 ** 32 - line[side]}`, line.count, caller)
+      }
+      const other = lines.findIndex(
+        (each, place) =>
+          place < index && each[side] < line[side] + line.count && line[side] < each[side] + each.count,
+      )
+      if (other === -1) continue
+      throw invalidArgValue(`${name}[${index}]`, `overlaps with ${name}[${other}] ${side}`, line, caller)
+    }
+  }
+}
+
+function checkedNetwork(value: unknown, creation: Creation, caller: Caller): boolean {
+  if (value === undefined) return creation.creates('net')
+  const network = oneOf(value, 'options.network', ['none', 'loopback'], caller)
+  needs(creation, 'net', 'options.network', value, caller)
+  return network === 'loopback'
+}
+
+function checkedInit(value: unknown, creation: Creation, caller: Caller): boolean {
+  if (value === undefined) return creation.creates('pid')
+  const init = boolean(value, 'options.init', caller)
+  if (init) needs(creation, 'pid', 'options.init', value, caller)
+  return init
+}
+
+function checkedPropagation(value: unknown, creation: Creation, caller: Caller): string | undefined {
+  if (value === undefined) return creation.creates('mnt') ? 'private' : undefined
+  const known = ['private', 'slave', 'shared', 'unchanged'] as const
+  const propagation = oneOf(value, 'options.propagation', known, caller)
+  needs(creation, 'mnt', 'options.propagation', value, caller)
+  return propagation === 'unchanged' ? undefined : propagation
+}
+
+function checkedRoot({ root: value, join }: Given, caller: Caller): string | undefined {
+  if (value === undefined) return undefined
+  const root = path(value, 'options.root', caller)
+  // In another mount namespace the path may lead elsewhere.
+  const isElsewhere = typeof join === 'number' || (isRecord(join) && join.mnt !== undefined)
+  if (!isElsewhere && isNoDirectory(root)) {
+    throw invalidArgValue('options.root', 'is no directory', root, caller)
+  }
+  return root
+}
+
+function isNoDirectory(file: string): boolean {
+  try {
+    return !statSync(file).isDirectory()
+  } catch (error) {
+    // What may not be looked at by this process may be by one that has a user namespace.
+    return ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+  }
+}
+
+function path(value: unknown, name: string, caller: Caller): string {
+  const checked = text(value, name, caller)
+  if (checked === '') throw invalidArgValue(name, 'cannot be empty', value, caller)
+  return checked
+}
+
+function checkedProc(value: unknown, creation: Creation, caller: Caller): string | undefined {
+  if (value === undefined) return creation.creates('pid') && creation.creates('mnt') ? '/proc' : undefined
+  if (value === false) return undefined
+  if (value !== true && typeof value !== 'string') {
+    throw invalidArgType('options.proc', 'of type boolean or string', value, caller)
+  }
+  needs(creation, 'mnt', 'options.proc', value, caller)
+  return value === true ? '/proc' : path(value, 'options.proc', caller)
+}
+
+/** utsname(2): __NEW_UTS_LEN. */
+const LONGEST_HOSTNAME = 64
+
+function checkedHostname(
+  name: 'hostname' | 'domainname',
+  given: Given,
+  { creates }: Creation,
+  caller: Caller,
+): string {
+  const value = hostnameText(given[name], `options.${name}`, caller)
+  const { join } = given
+  if (!creates('uts') && typeof join !== 'number' && !(isRecord(join) && join.uts !== undefined)) {
+    const reason = "is for a UTS namespace that is created or joined: unshare: ['uts']"
+    throw invalidArgValue(`options.${name}`, reason, value, caller)
+  }
+  return value
+}
+
+export function hostnameText(given: unknown, name: string, caller: Caller): string {
+  const value = text(given, name, caller)
+  if (Buffer.byteLength(value) <= LONGEST_HOSTNAME) return value
+  throw invalidArgValue(name, `must have at most ${LONGEST_HOSTNAME} bytes of UTF-8`, value, caller)
+}
+
+const LAST_SIGNAL = 64
+
+function checkedParentDeathSignal(value: unknown, { creates }: Creation, caller: Caller): number {
+  if (value === undefined) return creates('pid') ? SIGKILL : 0
+  if (value === null) return 0
+  const signal = signalNumber(value, 'options.parentDeathSignal', caller)
+  if (signal < 0 || signal > LAST_SIGNAL) {
+    throw outOfRange('options.parentDeathSignal', `>= 0 && <= ${LAST_SIGNAL}`, signal, caller)
+  }
+  return signal
+}
+
+function checkedCapabilities(value: unknown, caller: Caller): string[] | undefined {
+  if (value === undefined) return undefined
+  const name = 'options.capabilities'
+  if (!isArray(value)) throw invalidArgType(name, 'an instance of Array', value, caller)
+  const known = capabilityNames()
+  return Array.from(value, (each, index) => {
+    const element = `${name}[${index}]`
+    if (typeof each !== 'string') throw invalidArgType(element, 'of type string', each, caller)
+    if (known.includes(each)) return each
+    throw invalidArgValue(element, `is no capability; ${advice(each, known)}`, each, caller)
+  })
+}
+
+// linux/filter.h: struct sock_filter, and BPF_MAXINSNS.
+const INSTRUCTION = 8
+const MOST_INSTRUCTIONS = 4096
+
+function checkedSeccomp(value: unknown, caller: Caller): Uint8Array | undefined {
+  if (value === undefined) return undefined
+  const name = 'options.seccomp'
+  if (!types.isUint8Array(value)) throw invalidArgType(name, 'an instance of Uint8Array', value, caller)
+  const { byteLength } = value
+  if (byteLength === 0 || byteLength % INSTRUCTION !== 0 || byteLength > MOST_INSTRUCTIONS * INSTRUCTION) {
+    const reason = `must have ${INSTRUCTION} bytes for each of 1 to ${MOST_INSTRUCTIONS} instructions, and has ${byteLength}`
+    throw invalidArgValue(name, reason, value, caller)
+  }
+  return value
+}
+
+const UNLIMITED = 2n ** 64n - 1n
+
+function checkedRlimits(value: unknown, caller: Caller): Rlimit[] {
+  if (value === undefined) return []
+  const name = 'options.rlimits'
+  if (!isRecord(value)) throw invalidArgType(name, 'an object', value, caller)
+  const known = rlimitNames()
+  const names = known.map((each) => each.name)
+  return Object.entries(value).flatMap(([key, limit]) => {
+    const element = `${name}.${key}`
+    const resource = known.find((each) => each.name === key)?.resource
+    if (resource === undefined) {
+      throw invalidArgValue(element, `is no resource limit; ${advice(key, names)}`, limit, caller)
+    }
+    return limit === undefined ? [] : [{ resource, ...checkedLimit(limit, element, caller) }]
+  })
+}
+
+function checkedLimit(value: unknown, name: string, caller: Caller): { soft: bigint; hard: bigint } {
+  if (typeof value === 'number') {
+    const limit = amount(value, name, caller)
+    return { soft: limit, hard: limit }
+  }
+  if (!isRecord(value)) throw invalidArgType(name, 'of type number or an object', value, caller)
+  const limits = options(value, name, ['soft', 'hard'], caller)
+  const [soft, hard] = [
+    amount(limits.soft, `${name}.soft`, caller),
+    amount(limits.hard, `${name}.hard`, caller),
+  ]
+  if (soft > hard) throw invalidArgValue(`${name}.soft`, 'must not exceed the hard limit', value, caller)
+  return { soft, hard }
+}
+
+function amount(value: unknown, name: string, caller: Caller): bigint {
+  if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value, caller)
+  if (value === Number.POSITIVE_INFINITY) return UNLIMITED
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw outOfRange(name, `an integer >= 0 && <= ${Number.MAX_SAFE_INTEGER}, or Infinity`, value, caller)
+  }
+  return BigInt(value)
+}

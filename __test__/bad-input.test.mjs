@@ -5,7 +5,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { available, inProcess, inUserNamespace } from './helpers/process.mjs'
+import { available, inProcess, inUserNamespace, privileged } from './helpers/process.mjs'
 
 const modules = {
   table: fileURLToPath(new URL('helpers/arguments.cjs', import.meta.url)),
@@ -109,6 +109,12 @@ function callEverything({ lib, fs, os }, modules, seed, mode) {
   return { seen: [...seen].sort(), before, after: sandboxed && state() }
 }
 
+/**
+ * Of spawn the arguments are child_process's, and so are the errors: spawn-parity, spawn-sync and spawn say what of. What
+ * Namespace refuses is in namespace-input.
+ */
+const ELSEWHERE = ['Namespace', 'spawn', 'spawnSync']
+
 test('every function is in the table', async (t) => {
   const { exported, named } = await inProcess(({ lib, fs }, modules) => {
     const require = process.getBuiltinModule('module').createRequire(modules.table)
@@ -117,7 +123,7 @@ test('every function is in the table', async (t) => {
     const named = functions({ lib, fds: { null: fs.openSync('/dev/null') }, directory: '/', page: 4096 })
     return { exported: exported.sort(), named: [...new Set(named.map(({ name }) => name))].sort() }
   }, modules)
-  t.deepEqual(named, exported)
+  t.deepEqual([...named, ...ELSEWHERE].sort(), exported)
 })
 
 test('a wrong argument is the error of the contract, and any other a call', async (t) => {
@@ -319,12 +325,15 @@ function callAsAsked({ lib, fs }, modules, seed) {
 function traced(text, pid) {
   const lines = text.split('\n').filter((line) => line.startsWith(`${pid} `))
   const whole = lines.join('\n').replaceAll(/ <unfinished \.\.\.>\n\d+ <\.\.\. \w+ resumed>/g, '')
-  return [...whole.matchAll(/^\d+ +(\w+)\((.*)\) += /gm)]
-    .map(([, syscall, given]) => ({
-      syscall,
-      args: given.match(/"[^"]*"(\.\.\.)?|\{[^}]*\}|[^\s,]+/g) ?? [],
-    }))
-    .filter(({ syscall, args }) => syscall !== 'ioctl' || (Number(args[1]) & 0xff00) === 0xb700)
+  return (
+    [...whole.matchAll(/^\d+ +(\w+)\((.*)\) += /gm)]
+      .map(([, syscall, given]) => ({
+        syscall,
+        args: given.match(/"[^"]*"(\.\.\.)?|\{[^}]*\}|[^\s,]+/g) ?? [],
+      }))
+      // musl's ioctl extends the sign of the request, of which the kernel reads 32 bits.
+      .filter(({ syscall, args }) => syscall !== 'ioctl' || (BigInt(args[1]) & 0xff00n) === 0xb700n)
+  )
 }
 
 /** What strace wrote, in the same form as {@link asked}: 32 bits of a number, and the bytes of a string. */
@@ -384,4 +393,200 @@ test('the descriptor -1 is for the kernel to refuse, like every other', async (t
   )
   // The kernel looks at the flags first.
   t.deepEqual(codes, ['EBADF', 'EINVAL', 'EINVAL'])
+})
+
+// ─── clone ─────────────────────────────────────────────────────────────────────────────────────
+
+/** In the process: what clone throws for each of these arguments, and which children there are after it. */
+const refusing = ({ lib, fs }, sources) => {
+  const errors = sources.map((source) => {
+    const args = new Function('lib', `return [${source}]`)(lib)
+    try {
+      return { child: lib.clone(...args).waitSync() }
+    } catch (error) {
+      const { name, code, message, step, syscall, path, stack } = error
+      return { name, code, message, step, syscall, path, first: stack.split('\n    at ')[1] }
+    }
+  })
+  const tasks = fs.readdirSync('/proc/self/task')
+  const children = tasks.map((task) => fs.readFileSync(`/proc/self/task/${task}/children`, 'utf8')).join('')
+  return { errors, children }
+}
+
+async function refusals(t, sources, wrap = []) {
+  const { errors, children } = await inProcess(refusing, { with: { wrap } }, sources)
+  t.is(children, '')
+  return errors
+}
+
+/** By options: the error's code, and what its message says. */
+const REFUSED = {
+  ERR_INVALID_ARG_TYPE: {
+    'null, {}': /"fn" argument must be of type function\. Received null/,
+    "'() => 0'": /"fn" argument must be of type function/,
+    '() => 0, null': /"options" argument must be an object/,
+    '() => 0, 5': /"options" argument must be an object/,
+    "{ stackSize: '4096' }": /options\.stackSize.*must be of type number/,
+    '{ exitSignal: null }': /options\.exitSignal/,
+    "{ setTid: '5' }": /options\.setTid.*Array/,
+    '{ setTid: 5 }': /options\.setTid.*Array/,
+    "{ setTid: [1, '2'] }": /options\.setTid\[1\]/,
+    '{ cgroup: null }': /options\.cgroup.*string or number/,
+    '{ parentTid: [0] }': /options\.parentTid.*Int32Array/,
+    '{ childTid: new Uint32Array(1) }': /options\.childTid.*Int32Array/,
+    "{ flags: 'user', uidMappings: 5 }": /options\.uidMappings.*string or an instance of Array/,
+    "{ flags: 'user', gidMappings: [5] }": /options\.gidMappings\[0\].*object/,
+    "{ flags: 'user', gidMappings: [{ inside: 0, outside: 0 }] }": /options\.gidMappings\[0\]\.count/,
+    "{ flags: 'user', setgroups: true }": /options\.setgroups.*string/,
+    "{ flags: 'time', timeOffsets: 5 }": /options\.timeOffsets.*object/,
+    "{ flags: 'time', timeOffsets: { boottime: '5' } }": /options\.timeOffsets\.boottime/,
+  },
+  ERR_OUT_OF_RANGE: {
+    '{ stackSize: 1 }': /options\.stackSize.*0 or >= 4096\. Received 1/,
+    '{ stackSize: 4095 }': /options\.stackSize/,
+    '{ stackSize: -1 }': /options\.stackSize/,
+    '{ stackSize: 8192.5 }': /options\.stackSize.*integer/,
+    '{ flags: 2 ** 53 }': /options\.flags/,
+    '{ flags: 0.5 }': /options\.flags.*integer/,
+    '{ exitSignal: 0.5 }': /options\.exitSignal/,
+    '{ setTid: [2 ** 31] }': /options\.setTid\[0\]/,
+    '{ cgroup: 2 ** 31 }': /options\.cgroup/,
+    "{ flags: 'user', uidMappings: [{ inside: -1, outside: 0, count: 1 }] }":
+      /options\.uidMappings\[0\]\.inside/,
+    "{ flags: 'user', uidMappings: [{ inside: 0, outside: 2 ** 32, count: 1 }] }":
+      /options\.uidMappings\[0\]\.outside/,
+    "{ flags: 'user', uidMappings: [{ inside: 0, outside: 0, count: 0 }] }":
+      /options\.uidMappings\[0\]\.count/,
+    "{ flags: 'time', timeOffsets: { monotonic: -1 } }": /options\.timeOffsets\.monotonic/,
+    "{ flags: 'time', timeOffsets: { monotonic: -1e-9 } }": /options\.timeOffsets\.monotonic/,
+    "{ flags: 'time', timeOffsets: { boottime: Infinity } }": /options\.timeOffsets\.boottime/,
+    "{ flags: 'time', timeOffsets: { boottime: NaN } }": /options\.timeOffsets\.boottime/,
+  },
+  ERR_INVALID_ARG_VALUE: {
+    '{ flag: 0 }': /options\.flag' is not an option; did you mean 'flags'\?/,
+    '{ stacksize: 0 }': /did you mean 'stackSize'\?/,
+    '{ uidMapping: [] }': /did you mean 'uidMappings'\?/,
+    '{ detached: true }': /is not an option; known are flags, stackSize/,
+    "{ flags: 'network' }": /options\.flags/,
+    '{ flags: lib.CLONE_VM }': /CLONE_VM shares the memory.*Worker/,
+    '{ flags: lib.CLONE_THREAD }': /CLONE_THREAD makes a thread.*Worker/,
+    '{ flags: lib.CLONE_THREAD | lib.CLONE_SIGHAND | lib.CLONE_VM }': /cannot carry JavaScript/,
+    '{ flags: lib.CLONE_SIGHAND }': /CLONE_SIGHAND needs CLONE_VM/,
+    '{ flags: lib.CLONE_VFORK }': /CLONE_VFORK.*waitSync\(\)/,
+    '{ flags: lib.CLONE_SETTLS }': /CLONE_SETTLS/,
+    '{ flags: lib.SIGCHLD }': /the signal is options\.exitSignal/,
+    '{ flags: lib.CLONE_NEWUTS | 1 }': /the signal is options\.exitSignal/,
+    '{ flags: lib.CLONE_PARENT_SETTID }': /CLONE_PARENT_SETTID, which needs options\.parentTid/,
+    '{ flags: lib.CLONE_CHILD_SETTID }': /CLONE_CHILD_SETTID, which needs options\.childTid/,
+    '{ flags: lib.CLONE_CHILD_CLEARTID }': /CLONE_CHILD_CLEARTID, which needs options\.childTid/,
+    '{ flags: lib.CLONE_INTO_CGROUP }': /CLONE_INTO_CGROUP, which needs options\.cgroup/,
+    "{ flags: lib.CLONE_PARENT, exitSignal: 'SIGUSR1' }": /options\.exitSignal.*CLONE_PARENT/,
+    '{ setTid: [] }': /options\.setTid/,
+    '{ parentTid: new Int32Array(0) }': /options\.parentTid/,
+    "{ cgroup: '/a\\0b' }": /options\.cgroup.*null bytes/,
+    "{ uidMappings: 'root' }": /options\.uidMappings.*new user namespace/,
+    "{ flags: 'uts', gidMappings: 'root' }": /options\.gidMappings.*new user namespace/,
+    "{ setgroups: 'deny' }": /options\.setgroups.*new user namespace/,
+    "{ flags: 'user', uidMappings: 'Root' }": /'root', 'current', 'auto', 'all'/,
+    "{ flags: 'user', uidMappings: [] }": /options\.uidMappings/,
+    "{ flags: 'user', uidMappings: [{ inside: 0, outside: 0, counts: 1 }] }": /did you mean 'count'\?/,
+    "{ flags: 'user', setgroups: 'denied' }": /'allow' or 'deny'/,
+    '{ timeOffsets: { boottime: 1 } }': /options\.timeOffsets.*time namespace/,
+    "{ flags: 'time', timeOffsets: { boot: 1 } }": /options\.timeOffsets\.boot/,
+  },
+  ERR_UNKNOWN_SIGNAL: {
+    "{ exitSignal: 'SIGNOT' }": /Unknown signal: SIGNOT/,
+    "{ exitSignal: 'sigchld' }": /Unknown signal: sigchld/,
+    "{ exitSignal: 'constructor' }": /Unknown signal: constructor/,
+  },
+}
+
+for (const [code, cases] of Object.entries(REFUSED)) {
+  test(`clone refuses with ${code}, and its reason, before there is a child`, async (t) => {
+    const given = Object.keys(cases).map((source) => (source.startsWith('{') ? `() => 0, ${source}` : source))
+    const errors = await refusals(t, given)
+    for (const [i, [source, message]] of Object.entries(cases).entries()) {
+      t.like(errors[i], { code, name: code === 'ERR_OUT_OF_RANGE' ? 'RangeError' : 'TypeError' }, source)
+      t.regex(errors[i].message, message, source)
+      // It is the caller's error.
+      t.regex(errors[i].first, /refusing|evalmachine/, source)
+    }
+  })
+}
+
+test('clone without a function is refused', async (t) => {
+  const [error] = await refusals(t, [''])
+  t.like(error, { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' })
+  t.regex(error.message, /Received undefined/)
+})
+
+test('what clone cannot get is an error with its step, and leaves no child', async (t) => {
+  const cases = [
+    ['stackSize: 2 ** 40', { code: 'ENOMEM', step: 'clone' }],
+    ['stackSize: 2 ** 53 - 1', { code: 'ENOMEM', step: 'clone' }],
+    ['exitSignal: 65', { code: 'EINVAL', step: 'clone' }],
+    ['exitSignal: -1', { code: 'EINVAL', step: 'clone' }],
+    ['setTid: [0]', { code: 'EINVAL', step: 'clone' }],
+    ['setTid: [-1]', { code: 'EINVAL', step: 'clone' }],
+    ['setTid: [7, 7]', { code: 'EINVAL', step: 'clone' }],
+    ['setTid: Array(40).fill(7)', { code: 'EINVAL', step: 'clone' }],
+    ['flags: 2 ** 40', { code: 'EINVAL', step: 'clone' }],
+    ['flags: lib.CLONE_FS | lib.CLONE_NEWNS', { code: 'EINVAL', step: 'clone' }],
+    ['flags: lib.CLONE_FS | lib.CLONE_NEWUSER', { code: 'EINVAL', step: 'clone' }],
+    ['flags: lib.CLONE_NEWIPC | lib.CLONE_SYSVSEM', { code: 'EINVAL', step: 'clone' }],
+    [
+      "cgroup: '/sys/fs/cgroup/not-there'",
+      { code: 'ENOENT', step: 'cgroup', syscall: 'open', path: '/sys/fs/cgroup/not-there' },
+    ],
+    ["cgroup: ''", { code: 'ENOENT', step: 'cgroup' }],
+    ["cgroup: '/proc/version'", { code: 'ENOTDIR', step: 'cgroup' }],
+    ["cgroup: '/'", { code: 'EBADF', step: 'cgroup' }],
+    ['cgroup: 9999', { code: 'EBADF', step: 'cgroup' }],
+    ['cgroup: -1', { code: 'EINVAL' }],
+  ]
+  const errors = await refusals(
+    t,
+    cases.map(([options]) => `() => 0, { ${options} }`),
+    privileged,
+  )
+  for (const [i, [options, expected]] of cases.entries()) t.like(errors[i], expected, options)
+})
+
+test('a pid that is taken is EEXIST', async (t) => {
+  const wrap = [...inUserNamespace, '--pid', '--fork', '--mount-proc']
+  const [error] = await refusals(t, ['() => 0, { setTid: [process.pid] }'], wrap)
+  t.like(error, { name: 'Error', code: 'EEXIST', step: 'clone', syscall: 'clone3' })
+})
+
+test('Child.kill takes signals only, and what is none changes nothing', async (t) => {
+  const { wrong, unknown, running } = await inProcess(
+    async ({ lib }, modules) => {
+      const require = process.getBuiltinModule('module').createRequire(modules.table)
+      const { CALL, outcome, signal, simple } = require(modules.table)
+      const child = lib.clone(() => new Promise((resolve) => setTimeout(resolve, 100_000)))
+      const kill = { name: 'kill', parameters: [{ name: 'signal' }] }
+      const isWrong = (each) => each.value !== undefined && !signal(each).includes(CALL)
+      const wrong = simple.filter(isWrong).flatMap((each) => {
+        const got = outcome({ kill: (value) => child.kill(value) }, undefined, kill, [each.make()])
+        return signal(each).includes(got) ? [] : [`kill(${each.label}) came to ${got}`]
+      })
+      const code = (number) => {
+        try {
+          return child.kill(number)
+        } catch ({ code, syscall }) {
+          return `${code} ${syscall}`
+        }
+      }
+      const unknown = [65, -1, 2 ** 31 - 1].map(code)
+      const running = child.kill(0)
+      child.kill('SIGKILL')
+      await child.wait()
+      return { wrong, unknown, running }
+    },
+    { with: { wrap: [] } },
+    modules,
+  )
+  t.deepEqual(wrong, [])
+  t.deepEqual(unknown, Array(3).fill('EINVAL pidfd_send_signal'))
+  t.true(running)
 })

@@ -16,7 +16,9 @@ for (const file of files) {
       )
       // The name of the package means this directory only for a module that is in it.
       const located = source.replaceAll(`'linux-clone'`, JSON.stringify(new URL('index.js', root).href))
-      const words = [...privileged, process.execPath, '--input-type=module', '--eval', located]
+      // Directories that one may not look into would make of a program that is missing one that is forbidden.
+      const places = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+      const words = ['env', places, ...privileged, process.execPath, '--input-type=module', '--eval', located]
       t.true(expected.length > 0)
       t.is(await run(...words), expected.join(''))
     })

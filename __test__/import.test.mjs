@@ -8,6 +8,7 @@ import { run } from './helpers/process.mjs'
 const repository = fileURLToPath(new URL('..', import.meta.url))
 
 const FUNCTIONS = [
+  'clone',
   'configureLoopback',
   'kcmp',
   'mount',
@@ -29,6 +30,8 @@ const FUNCTIONS = [
   'setdomainname',
   'sethostname',
   'setns',
+  'spawn',
+  'spawnSync',
   'umount',
   'unshare',
 ]
@@ -65,7 +68,7 @@ const CONSTANTS = [
       'XFSZ VTALRM PROF WINCH IO PWR SYS',
   ),
 ]
-const NAMES = [...FUNCTIONS, ...CONSTANTS, 'constants'].sort()
+const NAMES = [...FUNCTIONS, ...CONSTANTS, 'Namespace', 'constants'].sort()
 
 /** Runs a program in a directory that has the package in its node_modules, and resolves to the JSON that it prints. */
 async function inUse(file, source, ...flags) {

@@ -192,7 +192,7 @@ test('Where /proc says that the root is the initial ramfs, the hint says so', as
 })
 
 test('A new root on a mount with shared propagation is EINVAL, and the hint says so', async (t) => {
-  const script = `mount --make-shared /; mount -t tmpfs tmpfs "$0"; mount --make-private "$0"; mkdir "$0/old"`
+  const script = `mount --make-rshared /; mount -t tmpfs tmpfs "$0"; mount --make-private "$0"; mkdir "$0/old"`
   const { error, paths, unchanged } = await refused(script, '$0', '$0/old')
   t.is(error.code, 'EINVAL')
   t.true(
@@ -232,15 +232,14 @@ test('A mount that came locked from a more privileged namespace is EINVAL, and t
 })
 
 test("A place for the old root on the current root's mount is EBUSY, and the hint says what helps", async (t) => {
-  const script = 'mkdir "$0/new" "$0/old"; mount -t tmpfs tmpfs "$0/new"'
-  const { error, paths, unchanged } = await refused(script, '$0/new', '$0/old')
+  const { error, paths, unchanged } = await refused(TMPFS, '$0', '/etc')
   t.like(error, { code: 'EBUSY', syscall: 'pivot_root', path: paths[0], dest: paths[1] })
   t.regex(error.hint, /is on the mount of the current root/)
   t.true(unchanged)
 })
 
 test("A new root on the current root's mount is refused, and the hint says what helps", async (t) => {
-  const { error, unchanged } = await refused('mkdir "$0/old"', '$0', '$0/old')
+  const { error, unchanged } = await refused('', '/etc', '/etc')
   // In a user namespace of its own the current root is locked, which the kernel looks at first.
   t.like(error, { code: isRoot ? 'EBUSY' : 'EINVAL', syscall: 'pivot_root' })
   t.regex(error.hint, /bind (the new root|it) onto itself/)

@@ -31,8 +31,8 @@ const joining = async ({ lib, fs, cp, outside }, { unshared, join, arg }) => {
   return { error, value, before: before.own, after: after.own, target: after.target }
 }
 
-const look = (pid, child) => ({
-  own: threadsOfCaller(pid, child),
+const look = async (pid, child) => ({
+  own: await threadsOfCaller(pid, child),
   target: namespacesOf(`/proc/${pid}`),
 })
 

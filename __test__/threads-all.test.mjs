@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { changes, distinct, movable, namespacesOf, threadsOf, threadsOfCaller } from './helpers/proc.mjs'
+import { changes, distinct, movable, namespacesOf, threadsOfCaller } from './helpers/proc.mjs'
 import { inProcess, inUserNamespace, privileged, run } from './helpers/process.mjs'
 
 const library = fileURLToPath(new URL('../index.js', import.meta.url))
@@ -593,7 +593,9 @@ for (const [call, args] of [
 const entering = async ({ lib, fs, cp, workers, outside }, { worker, library, unshared, by, types }) => {
   await Promise.all(Array.from({ length: 8 }, () => fs.promises.stat('/')))
   const started = new workers.Worker(worker, { eval: true, workerData: library })
-  await new Promise((resolve) => started.once('online', resolve))
+  // When it answers it has opened what it keeps: musl's Node has a /dev/urandom for each that has loaded node:dns.
+  started.postMessage({ call: 'own.cwd', args: [] })
+  await new Promise((resolve) => started.once('message', resolve))
   const target = cp.spawn('unshare', [...unshared, 'sh', '-c', 'echo $$; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
@@ -632,7 +634,10 @@ const entering = async ({ lib, fs, cp, workers, outside }, { worker, library, un
   return { error, left, cwd, before: before.own, after: after.own, target: after.target }
 }
 
-const lookAtBoth = (pid, child) => ({ own: threadsOf(child.pid), target: namespacesOf(`/proc/${pid}`) })
+const lookAtBoth = async (pid, child) => ({
+  own: await threadsOfCaller(pid, child),
+  target: namespacesOf(`/proc/${pid}`),
+})
 
 const enter = (unshared, by, types, wrap = privileged) =>
   inProcess(

@@ -4,10 +4,11 @@ import { fileURLToPath } from 'node:url'
 import { probe } from 'linux-clone'
 
 const examples = [
-  ['network', 'A network namespace with loopback, and a veth pair to the one outside'],
-  ['mounts', 'A mount namespace with a bind mount that nobody else sees'],
-  ['descriptors', 'Which descriptors two processes share'],
-  ['join', "Another process's namespaces, joined by pidfd"],
+  ['clone.js', 'A function that goes on in a copy of the process'],
+  ['network.mjs', 'A network namespace with loopback, and a veth pair to the one outside'],
+  ['mounts.mjs', 'A mount namespace with a bind mount that nobody else sees'],
+  ['descriptors.mjs', 'Which descriptors two processes share'],
+  ['join.mjs', "Another process's namespaces, joined by pidfd"],
 ] as const
 
 interface Identity {
@@ -33,7 +34,7 @@ for (const { name, wrap, uid } of identities) {
   console.log(`\n━━ As ${name}`)
   for (const [file, title] of examples) {
     console.log(`\n${title}`)
-    const program = fileURLToPath(new URL(`${file}.mjs`, import.meta.url))
+    const program = fileURLToPath(new URL(file, import.meta.url))
     const [command = '', ...words] = [...wrap, process.execPath, program]
     const identity = uid === undefined ? {} : { uid, gid: uid }
     const { status, stdout, stderr, error } = spawnSync(command, words, {

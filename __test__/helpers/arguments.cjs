@@ -225,8 +225,10 @@ const optional = (kind) => (test) => (test.primitive && test.value === undefined
 
 /** What is wrong with an object's properties, whichever is found first. */
 function properties(test, judge) {
-  const wrong = test.entries.flatMap(([key, element]) => judge(key, element)).filter((code) => code !== CALL)
-  return wrong.length > 0 ? wrong : [CALL]
+  const verdicts = test.entries.map(([key, element]) => judge(key, element))
+  const wrong = verdicts.flat().filter((code) => code !== CALL)
+  // What may be right is wrong only beside what cannot be.
+  return verdicts.every((codes) => codes.includes(CALL)) ? [CALL, ...wrong] : wrong
 }
 
 function asRecord(test, judge) {
@@ -296,6 +298,63 @@ function mountOption(key, element) {
   }
 }
 
+/** A function, whatever it does: it does it in the child. */
+const callback = (test) => (test.object?.includes('function') || test.object === 'a class' ? [CALL] : [TYPE])
+
+const CLONE_REFUSED = 0x7f | 0x100 | 0x800 | 0x4000 | 0x10000 | 0x80000
+const CLONE_NEEDING = 0x100000 | 0x200000 | 0x1000000
+
+function cloneFlags(test) {
+  if (!test.primitive || typeof test.value !== 'number' || test.value < 0) {
+    const [verdict] = flags(test)
+    const hasRefused = verdict === CALL && typeof test.value === 'number'
+    return hasRefused && test.value & (CLONE_REFUSED | CLONE_NEEDING) ? [VALUE] : flags(test)
+  }
+  if (integer(0, Number.MAX_SAFE_INTEGER)(test)[0] !== CALL) return [RANGE]
+  const bits = BigInt(test.value)
+  return bits & BigInt(CLONE_REFUSED | CLONE_NEEDING | (2 ** 33)) ? [VALUE] : [CALL]
+}
+
+/** Of a list, what is wrong with an element. */
+const listOf = (judge) => (test) => {
+  if (test.array) return [TYPE, RANGE, VALUE, CALL, OWN]
+  if (!test.elements) return [TYPE]
+  if (test.elements.length === 0) return [VALUE]
+  const wrong = test.elements.flatMap(judge).filter((code) => code !== CALL)
+  return wrong.length > 0 ? wrong : [CALL]
+}
+
+const mapping = (test) => asRecord(test, () => [TYPE, RANGE, VALUE])
+const mappings = (test) => {
+  if (test.primitive && typeof test.value === 'string') return [VALUE]
+  // They are for a new user namespace only: that may be said before anything else.
+  return [VALUE, ...listOf(mapping)(test).filter((code) => code !== CALL)]
+}
+
+/** What each option may be where it is alone. */
+const CLONE_OPTIONS = {
+  flags: cloneFlags,
+  stackSize(test) {
+    const verdict = integer(0, Number.MAX_SAFE_INTEGER)(test)
+    return verdict[0] === CALL && test.value > 0 && test.value < 4096 ? [RANGE] : verdict
+  },
+  exitSignal: signal,
+  setTid: listOf(int32),
+  cgroup: (test) => (typeof test.value === 'string' ? text(test) : int32(test)),
+  parentTid: () => [TYPE],
+  childTid: () => [TYPE],
+  uidMappings: mappings,
+  gidMappings: mappings,
+  setgroups: () => [TYPE, VALUE],
+  timeOffsets: () => [TYPE, RANGE, VALUE, OWN],
+}
+
+const cloneOptions = (test) =>
+  asRecord(test, (key, element) => {
+    if (!Object.hasOwn(CLONE_OPTIONS, key)) return [VALUE]
+    return optional(CLONE_OPTIONS[key])(element)
+  })
+
 // ─── The functions ─────────────────────────────────────────────────────────────────────────────
 
 /**
@@ -325,6 +384,17 @@ function functions({ lib, fds, directory, page }) {
       },
     },
     options: { judge: threadOptions, also: recordOf(['threads', 'thread', 'Threads']) },
+    callback: { judge: callback },
+    // A signal at the end of each child would be sent to this process.
+    cloneOptions: {
+      judge: cloneOptions,
+      also: (fc, value) => {
+        const entry = fc
+          .tuple(fc.constantFrom(...Object.keys(CLONE_OPTIONS), 'flag', 'exitsignal', '__proto__'), value)
+          .filter(([key, element]) => key !== 'exitSignal' || !signal(element).includes(CALL))
+        return fc.uniqueArray(entry, { maxLength: 3, selector: ([name]) => name }).map(record)
+      },
+    },
     data: {
       judge: mountData(page),
       also: recordOf([...MOUNT_FLAGS, 'mode', 'size', 'a,b', 'a=b', 'a\0b', '', '__proto__', '\ud800']),
@@ -362,6 +432,10 @@ function functions({ lib, fds, directory, page }) {
   const call = (name, syscall, parameters, rest = {}) => ({ name, syscall, parameters, ...rest })
   const compared = [required('int32')('pid1', self), required('int32')('pid2', self)]
   return [
+    call('clone', undefined, [required('callback')('fn', () => {}), withDefault('cloneOptions')('options')], {
+      oneAtATime: true,
+      makesChild: true,
+    }),
     call('unshare', 'unshare', [required('flags')('flags', 'uts'), withDefault('options')('options')]),
     call('setns', 'setns', [
       fd('fd', fds.uts),
@@ -458,7 +532,8 @@ function outcome(lib, fs, called, args) {
     return CALL
   }
   if (called.makesDescriptor) fs.closeSync(result)
+  if (called.makesChild) result.waitSync()
   return CALL
 }
 
-module.exports = { CALL, functions, outcome, simple, values, primitive }
+module.exports = { CALL, functions, outcome, primitive, signal, simple, values }

@@ -57,8 +57,8 @@ export function threadsOf(pid) {
     return {
       tid: Number(tid),
       isMain: Number(tid) === pid,
-      // It blocks everything that the libc lets a thread block; Node's others block SIGPROF or nothing.
-      isInspector: blocked === 0xfffffffe7ffbfeffn,
+      // It blocks everything but KILL, STOP and the libc's own, 32 to 34; Node's others block SIGPROF or nothing.
+      isInspector: (blocked | (0b111n << 31n)) === 0xfffffffffffbfeffn,
       ns: namespacesOf(directory),
       umask: field(status, 'Umask'),
       cwd: pathOf(`${directory}/cwd`),
@@ -68,8 +68,17 @@ export function threadsOf(pid) {
   })
 }
 
-/** What {@link inProcess}'s `outside` can be: the threads of whoever asks. */
-export const threadsOfCaller = (_, child) => threadsOf(child.pid)
+/**
+ * What {@link inProcess}'s `outside` can be: the threads of whoever asks. One that has been parked blocks every signal until it
+ * is scheduled again, which may be after the call that has parked it: it would be taken for Node's inspector.
+ */
+export async function threadsOfCaller(_, child) {
+  for (;;) {
+    const threads = threadsOf(child.pid)
+    if (threads.filter(({ isInspector }) => isInspector).length <= 1) return threads
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
 
 /** All threads that run user code: without Node's SignalInspector. */
 export const movable = (threads) => threads.filter(({ isInspector }) => !isInspector)

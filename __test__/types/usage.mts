@@ -10,6 +10,7 @@ import lc, {
   MNT_DETACH,
   MS_NOSUID,
   mount,
+  Namespace,
   type NamespaceType,
   nsGetId,
   nsGetNstype,
@@ -23,6 +24,8 @@ import lc, {
   setdomainname,
   sethostname,
   setns,
+  spawn,
+  spawnSync,
   umount,
   unshare,
 } from 'linux-clone'
@@ -57,6 +60,34 @@ nsGetId(3) satisfies bigint
 nsGetNstype(3) satisfies number
 nsGetPidInPidns(3, 1) satisfies number
 constants.CLONE_NEWNET satisfies number
+const namespace = new Namespace({
+  privateTmp: { size: '1m' },
+  privateNet: 'none',
+  signal: AbortSignal.timeout(1),
+})
+namespace.options.privateNet satisfies boolean | 'none' | 'loopback' | undefined
+namespace.setup()
+;(await namespace.run(async (a: number, b: string) => a + b.length, 1, 'x')) satisfies number
+;(await namespace.run(() => new Map([[1, 'x']]))) satisfies Map<number, string>
+namespace.spawn('sh', ['-c', 'exit'], { hostname: 'x' }).kill()
+namespace.spawn('sh', { stdio: 'ignore' }).kill()
+spawn('sh').stdin.end()
+spawn('sh', ['-c', 'exit'], { unshare: ['pid', 'mnt'], init: false }).stdout.resume()
+spawn('sh', {
+  stdio: ['ignore', 'inherit', 'pipe'],
+  rlimits: { nofile: 64, core: { soft: 0, hard: 0 } },
+}).stderr?.resume()
+spawn('sh', [], { join: process.pid }).pidfd satisfies number | undefined
+spawn('sh', [], { join: { net: '/run/netns/x', user: 1, mnt: { fd: 3 } }, parentDeathSignal: null })
+spawn('sh', [], {
+  root: '/srv',
+  mounts: [
+    { type: 'tmpfs', target: '/tmp', options: ['size=1m'] },
+    { target: '/a', source: '/b' },
+  ],
+})
+spawnSync('sh', ['-c', 'exit'], { encoding: 'utf8', unshare: ['net'] }).stdout.trim()
+spawnSync('sh', { input: new Uint8Array(1), maxBuffer: 1 }).stdout
 const type: NamespaceType = 'time'
 const overlay = probe().overlay
 if (!overlay.ok) overlay.reason satisfies string
@@ -125,6 +156,28 @@ mount('none', '/mnt', 'tmpfs', 0, ['size=64m'])
 mount('none', '/mnt', 'tmpfs', 0, { size: 64n })
 // @ts-expect-error
 mount('none', '/mnt', 'tmpfs', 0, { size: null })
+// @ts-expect-error
+new Namespace({ privateTemp: true })
+// @ts-expect-error
+new Namespace({ privateNet: 'up' })
+// @ts-expect-error
+namespace.options = {}
+// @ts-expect-error
+namespace.run((a: number) => a, 'text')
+// @ts-expect-error
+spawn(['sh'])
+// @ts-expect-error
+spawn('sh', { unshare: ['network'] })
+// @ts-expect-error
+spawn('sh', { unshare: 'net' })
+// @ts-expect-error
+spawn('sh', { hostnam: 'x' })
+// @ts-expect-error
+spawn('sh', { mounts: [{ type: 'tmpfs' }] })
+// @ts-expect-error
+spawn('sh', { input: 'x' })
+// @ts-expect-error
+spawnSync('sh', { network: 'host' })
 // @ts-expect-error
 umount('/mnt', [MNT_DETACH])
 // @ts-expect-error

@@ -1,0 +1,314 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import path from 'node:path'
+import test from 'ava'
+import lib from '../index.js'
+import { temporaryDirectory } from './helpers/machine.mjs'
+import { isRoot } from './helpers/process.mjs'
+import { ended, refused, rootDirectory, shell, within } from './helpers/spawning.mjs'
+
+/** In a root of its own, with the host's programs. */
+const rooted = (t, types = ['mnt', 'pid'], options = {}) => {
+  const { root, mounts } = rootDirectory(t)
+  return within(types, { root, ...options, mounts: [...mounts, ...(options.mounts ?? [])] })
+}
+
+/** The mounts of a shell, as mountinfo has them: mount point, options, type. */
+async function mounted(t, options, script = '') {
+  const lines = (await shell(t, `${script}\ncat /proc/self/mountinfo`, options)).split('\n')
+  return lines.filter(Boolean).map((line) => {
+    const [mount, rest] = line.split(' - ')
+    const fields = mount.split(' ')
+    return {
+      on: fields[4],
+      options: fields[5].split(','),
+      optional: fields.slice(6),
+      type: rest.split(' ')[0],
+      data: rest.split(' ')[2].split(','),
+    }
+  })
+}
+
+const hostMounts = () => readFileSync('/proc/self/mountinfo', 'utf8')
+
+test('A new root holds what was mounted in it, in that order, and nothing of the old one', async (t) => {
+  const before = hostMounts()
+  const options = rooted(t, ['mnt', 'pid'], {
+    mounts: [
+      { type: 'tmpfs', target: 'tmp', options: ['size=64k', 'mode=1777', 'nodev', 'nosuid'] },
+      { type: 'tmpfs', target: '/tmp/inner/most', options: ['noexec'] },
+      { type: 'bind', source: '/etc/passwd', target: '/etc/passwd', options: ['ro', 'nosuid'] },
+      { type: 'bind', source: '/missing', target: '/missing', optional: true },
+    ],
+  })
+  const found = await mounted(t, options)
+  t.deepEqual(
+    found.map(({ on }) => on).filter((on) => !/^\/(usr|bin|lib)/.test(on)),
+    ['/', '/proc', '/tmp', '/tmp/inner/most', '/etc/passwd'],
+  )
+  const at = (place) => found.find(({ on }) => on === place)
+  t.true(['rw', 'nosuid', 'nodev'].every((option) => at('/tmp').options.includes(option)))
+  t.true(at('/tmp').data.includes('size=64k'))
+  t.true(at('/tmp/inner/most').options.includes('noexec'))
+  t.true(['ro', 'nosuid'].every((option) => at('/etc/passwd').options.includes(option)))
+  t.true(['nosuid', 'nodev', 'noexec'].every((option) => at('/proc').options.includes(option)))
+  const { code, stderr } = await ended(lib.spawn('sh', ['-c', 'echo x >/etc/passwd'], options))
+  t.not(code, 0)
+  t.regex(stderr, /Read-only/)
+  t.is(
+    await shell(t, 'pwd; echo /*; stat -c %a /tmp', options),
+    '/\n/bin /etc /lib /lib64 /proc /tmp /usr\n1777',
+  )
+  t.is(hostMounts(), before, 'the host has its own tree')
+})
+
+test('A minimal /dev works, and has nothing else', async (t) => {
+  const options = rooted(t, ['mnt', 'pid'], { mounts: [{ type: 'dev', target: '/dev' }] })
+  const script = `
+    cd /dev; echo *
+    echo gone >null; head -c 3 zero | od -An -tx1; head -c 2 urandom | wc -c
+    (echo out >stdout) | cat; readlink fd stdin stdout stderr ptmx
+    echo kept >shm/file; cat shm/file; ls /dev/pts
+    (head -c 1 zero >full) 2>&1 | grep -o 'No space.*'`
+  t.is(
+    await shell(t, script, options),
+    [
+      'fd full null ptmx pts random shm stderr stdin stdout tty urandom zero',
+      ' 00 00 00',
+      '2',
+      'out',
+      '/proc/self/fd',
+      '/proc/self/fd/0',
+      '/proc/self/fd/1',
+      '/proc/self/fd/2',
+      'pts/ptmx',
+      'kept',
+      'ptmx',
+      'No space left on device',
+    ].join('\n'),
+  )
+})
+
+test('Every type of file system is mounted: sysfs, devpts, mqueue, cgroup2, overlay, and others by name', async (t) => {
+  const [lower, upper] = [temporaryDirectory(t), temporaryDirectory(t)]
+  writeFileSync(path.join(lower, 'file'), 'lower')
+  mkdirSync(path.join(upper, 'files'))
+  mkdirSync(path.join(upper, 'work'))
+  // The kernel makes a directory there that nobody may look into, its owner neither.
+  t.teardown(() => chmodSync(path.join(upper, 'work/work'), 0o700))
+  const overlay = [`lowerdir=${lower}`, `upperdir=${upper}/files`, `workdir=${upper}/work`]
+  const options = rooted(t, ['mnt', 'pid', 'net', 'ipc', 'cgroup'], {
+    mounts: [
+      { type: 'sysfs', target: '/sys', options: ['ro'] },
+      { type: 'cgroup2', target: '/cgroups' },
+      { type: 'devpts', target: '/pts', options: ['newinstance', 'ptmxmode=0666'] },
+      { type: 'mqueue', target: '/queues' },
+      { type: 'ramfs', target: '/ram' },
+      { type: 'overlay', target: '/over', options: overlay },
+    ],
+  })
+  const script = 'cat /over/file >&2; echo upper >/over/file'
+  const { code, stdout, stderr } = await ended(
+    lib.spawn('sh', ['-c', `${script}; cat /proc/self/mountinfo`], options),
+  )
+  t.is(code, 0)
+  t.is(stderr, 'lower')
+  for (const [place, type] of [
+    ['/sys', 'sysfs'],
+    ['/cgroups', 'cgroup2'],
+    ['/pts', 'devpts'],
+    ['/queues', 'mqueue'],
+    ['/ram', 'ramfs'],
+    ['/over', 'overlay'],
+  ]) {
+    t.regex(stdout, new RegExp(` ${place} .* - ${type} `))
+  }
+  t.is(readFileSync(path.join(lower, 'file'), 'utf8'), 'lower')
+  t.is(readFileSync(path.join(upper, 'files/file'), 'utf8'), 'upper\n')
+})
+
+test('Mounts without a new root are the program’s alone, and nothing is created on the host', async (t) => {
+  const before = hostMounts()
+  const directory = temporaryDirectory(t)
+  const options = within(['mnt'], { mounts: [{ type: 'tmpfs', target: directory }] })
+  t.is(await shell(t, `echo x >${directory}/file; echo ${directory}/*`, options), `${directory}/file`)
+  t.deepEqual(readdirSync(directory), [])
+  t.is(hostMounts(), before)
+  const target = path.join(directory, 'missing')
+  const error = await refused(t, within(['mnt'], { mounts: [{ type: 'tmpfs', target }] }))
+  t.like(error, { code: 'ENOENT', step: 'mount', path: target })
+  await shell(t, 'true', within(['mnt'], { mounts: [{ type: 'tmpfs', target, create: true }] }))
+  t.true(statSync(target).isDirectory())
+})
+
+test('Symbolic links and .. in a target stay inside of the root', async (t) => {
+  const outside = temporaryDirectory(t)
+  const { root, mounts } = rootDirectory(t)
+  symlinkSync(outside, path.join(root, 'absolute'))
+  symlinkSync(
+    path.relative('/', outside).replace(/[^/]+/g, '..').concat('/../../..', outside),
+    path.join(root, 'relative'),
+  )
+  symlinkSync('/proc/1/root', path.join(root, 'magic'))
+  const start = (target) => within(['mnt', 'pid'], { root, mounts: [...mounts, { type: 'tmpfs', target }] })
+  for (const target of ['/absolute/a', '/relative/b', '/magic/tmp/c']) {
+    const { code } = await refused(t, start(target)).catch((error) => error)
+    t.true(['ENOENT', 'ELOOP', 'EEXIST', 'ENOTDIR'].includes(code), `${target}: ${code}`)
+  }
+  // With the same directory inside, that is where it goes.
+  mkdirSync(path.join(root, outside), { recursive: true })
+  for (const target of ['/absolute/a', '/relative/b']) await shell(t, 'true', start(target))
+  t.deepEqual(readdirSync(path.join(root, outside)), ['a', 'b'])
+  t.deepEqual(readdirSync(outside), [])
+  t.throws(() => lib.spawn('true', [], start('../x')), { code: 'ERR_INVALID_ARG_VALUE', message: /target/ })
+})
+
+test('Somebody who renames files all the while does not keep a target with .. from being found', async (t) => {
+  const directory = temporaryDirectory(t)
+  const { root, mounts } = rootDirectory(t)
+  mkdirSync(path.join(root, 'a/b/c'), { recursive: true })
+  symlinkSync(`c/${'../c/'.repeat(5)}`, path.join(root, 'a/b/link'))
+  const renaming = `
+    const { mkdirSync, renameSync } = require('node:fs')
+    process.chdir(process.argv[1])
+    mkdirSync('one')
+    console.log('begun')
+    for (;;) {
+      renameSync('one', 'other')
+      renameSync('other', 'one')
+    }`
+  const other = spawn(process.execPath, ['-e', renaming, directory], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ends = once(other, 'exit')
+  t.teardown(() => {
+    other.kill('SIGKILL')
+    return ends
+  })
+  await once(other.stdout, 'data')
+  const options = within(['mnt'], { root, mounts: [...mounts, { type: 'tmpfs', target: '/a/b/link' }] })
+  for (let times = 0; times < 20; times++) t.is(await shell(t, 'echo found', options), 'found')
+})
+
+test('A bind mount is of one file system, rbind of what is below too, and attributes go with it', async (t) => {
+  const [source, target] = [temporaryDirectory(t), temporaryDirectory(t)]
+  mkdirSync(path.join(source, 'inner'))
+  // In a user namespace the kernel keeps access times as they are outside.
+  const attributes = ['ro', 'noexec', ...(isRoot ? ['noatime'] : [])]
+  const options = (bind) =>
+    within(['mnt'], {
+      mounts: [
+        { type: 'tmpfs', target: path.join(source, 'inner') },
+        { type: 'bind', source, target, options: [bind, ...attributes] },
+      ],
+    })
+  const found = (await mounted(t, options('rbind'))).filter(({ on }) => on.startsWith(target))
+  t.deepEqual(
+    found.map(({ on }) => on),
+    [target, `${target}/inner`],
+  )
+  t.true(found.every((each) => attributes.every((option) => each.options.includes(option))))
+  const alone = (await mounted(t, options('bind'))).filter(({ on }) => on.startsWith(target))
+  t.deepEqual(
+    alone.map(({ on }) => on),
+    [target],
+  )
+})
+
+test('What is mounted does not reach the host, or comes from it, as propagation says', async (t) => {
+  // In a tree of its own where everything is shared.
+  const shared = ['unshare', ...(isRoot ? [] : ['-Ur']), '-m', '--propagation', 'shared']
+  const { stdout, code } = await ended(
+    lib.spawn(shared[0], [
+      ...shared.slice(1),
+      process.execPath,
+      '-e',
+      `
+      const { spawnSync, spawn } = require(${JSON.stringify(new URL('../index.js', import.meta.url).pathname)})
+      const { readFileSync } = require('node:fs')
+      const mine = () => readFileSync('/proc/self/mountinfo', 'utf8').includes(' /mnt ')
+      const look = (propagation) => new Promise((resolve) => {
+        const mounts = [{ type: 'tmpfs', target: '/mnt' }]
+        const child = spawn('sh', ['-c', 'grep " / / " /proc/self/mountinfo; read line'], { unshare: ['mnt'], propagation, mounts })
+        child.stdout.once('data', (text) => {
+          resolve([propagation ?? 'default', mine(), /shared:/.test(text), /master:/.test(text)].join())
+          child.stdin.end()
+        })
+      })
+      look().then(async (first) => {
+        console.log([first, await look('slave'), await look('private'), await look('shared')].join(' '))
+      })`,
+    ]),
+  )
+  t.is(code, 0)
+  t.is(
+    stdout.trim(),
+    'default,false,false,false slave,false,false,true private,false,false,false shared,true,true,false',
+  )
+})
+
+test('A root that is none, and mounts that cannot be, are errors of their steps, with both paths', async (t) => {
+  const file = path.join(temporaryDirectory(t), 'file')
+  writeFileSync(file, '')
+  const failing = async (options) => {
+    try {
+      return await refused(t, options)
+    } catch (error) {
+      return error
+    }
+  }
+  for (const root of [file, '/missing']) {
+    const error = await failing(within(['mnt'], { root }))
+    t.true(
+      error.code === 'ERR_INVALID_ARG_VALUE' || error.step === 'pivot-root',
+      `${error.code} ${error.step}`,
+    )
+    t.regex(error.message, /root|missing|file/)
+  }
+  const mount = (spec) => failing(rooted(t, ['mnt', 'pid'], { mounts: [spec] }))
+  t.like(await mount({ type: 'bind', source: '/missing', target: '/x' }), {
+    code: 'ENOENT',
+    syscall: 'open_tree',
+    step: 'mount',
+    path: '/missing',
+  })
+  t.like(await mount({ type: 'nosuchfs', target: '/x' }), {
+    code: 'ENODEV',
+    syscall: 'mount',
+    step: 'mount',
+    path: '/x',
+  })
+  t.like(await mount({ type: 'tmpfs', target: '/x', options: ['size=much'] }), {
+    code: 'EINVAL',
+    step: 'mount',
+  })
+  t.like(await mount({ type: 'bind', source: file, target: '/usr' }), {
+    code: 'EINVAL',
+    syscall: 'move_mount',
+    step: 'mount',
+  })
+})
+
+;(isRoot ? test : () => {})(
+  'Without a mount namespace a root is chroot’s, and cwd is inside of it',
+  async (t) => {
+    const { root } = rootDirectory(t)
+    mkdirSync(path.join(root, 'inside'))
+    const child = lib.spawn('/proc/self/exe', [], { root, cwd: '/inside' })
+    const error = await new Promise((resolve) => child.once('error', resolve))
+    t.like(error, { code: 'ENOENT', step: 'exec' })
+    const sleeping = lib.spawn('sleep', ['150'], { root: '/', cwd: '/usr' })
+    t.is(readlinkSync(`/proc/${sleeping.pid}/cwd`), '/usr')
+    sleeping.kill('SIGKILL')
+    await ended(sleeping)
+    t.like(await refused(t, { root, cwd: '/missing' }), { code: 'ENOENT', step: 'chdir', path: '/missing' })
+  },
+)

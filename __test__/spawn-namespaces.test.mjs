@@ -1,0 +1,356 @@
+import { once } from 'node:events'
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import path from 'node:path'
+import test from 'ava'
+import lib from '../index.js'
+import { childrenOf, start, statusOf, temporaryDirectory } from './helpers/machine.mjs'
+import { available, inProcess, inUserNamespace, isRoot } from './helpers/process.mjs'
+import { ended, namespaces, ownNamespaces, refused, shell, types, within } from './helpers/spawning.mjs'
+
+// What root alone may do is looked at as root alone.
+const asRoot = isRoot ? test : () => {}
+
+/** Of these types, those in which two looks differ. */
+const differing = (one, other) => types.filter((type) => one[type] !== other[type])
+
+test('Each type of namespace is created alone, and all of them at once', async (t) => {
+  const own = ownNamespaces()
+  const owner = isRoot ? [] : ['user']
+  for (const type of types) {
+    const found = await namespaces(t, within(type === 'user' && !isRoot ? [] : [type]))
+    t.deepEqual(
+      differing(own, found),
+      types.filter((each) => each === type || owner.includes(each)),
+    )
+  }
+  const all = await namespaces(t, { unshare: types, uidMappings: 'root', gidMappings: 'root' })
+  t.deepEqual(differing(own, all), types)
+  t.deepEqual(await namespaces(t, {}), own)
+})
+
+test("'root' and 'current' map the own ids, and lines what they say", async (t) => {
+  const maps = async (options) =>
+    (
+      await shell(t, 'cat /proc/self/uid_map /proc/self/gid_map; id -u; id -g', {
+        unshare: ['user'],
+        ...options,
+      })
+    )
+      .split('\n')
+      .map((line) => line.trim().replace(/\s+/g, ' '))
+  const [uid, gid] = [process.getuid(), process.getgid()]
+  t.deepEqual(await maps({ uidMappings: 'root', gidMappings: 'root' }), [
+    `0 ${uid} 1`,
+    `0 ${gid} 1`,
+    '0',
+    '0',
+  ])
+  t.deepEqual(await maps({ uidMappings: 'current', gidMappings: 'current' }), [
+    `${uid} ${uid} 1`,
+    `${gid} ${gid} 1`,
+    `${uid}`,
+    `${gid}`,
+  ])
+  const own = [{ inside: 7, outside: uid, count: 1 }]
+  t.deepEqual(await maps({ uidMappings: own, gidMappings: own }), [`7 ${uid} 1`, `7 ${gid} 1`, '7', '7'])
+})
+
+asRoot(
+  'Several lines are written, the child begins as root of its namespace, and ids are those inside',
+  async (t) => {
+    const lines = [
+      { inside: 0, outside: 100000, count: 1000 },
+      { inside: 1000, outside: 300000, count: 10 },
+    ]
+    const options = { unshare: ['user'], uidMappings: lines, gidMappings: lines }
+    const script = 'cat /proc/self/uid_map; id -u; id -g; id -G'
+    const text = (await shell(t, script, options)).replace(/ +/g, ' ')
+    t.is(text, ' 0 100000 1000\n 1000 300000 10\n0\n0\n0')
+    t.regex(await shell(t, script, { ...options, uid: 1005, gid: 5 }), /\n1005\n5\n5$/)
+    const child = lib.spawn('sleep', ['150'], { ...options, uid: 1005 })
+    t.is(statusOf(child.pid).Uid, '300005\t300005\t300005\t300005', 'seen from outside')
+    child.kill('SIGKILL')
+    await once(child, 'close')
+    t.is(await shell(t, 'cat /proc/self/setgroups', { ...options, setgroups: 'deny' }), 'deny')
+  },
+)
+
+test('Maps that the kernel refuses are an error of that step, with the file', async (t) => {
+  const overlapping = [
+    { inside: 0, outside: process.getuid(), count: 1 },
+    { inside: 0, outside: process.getuid() + 5, count: 1 },
+  ]
+  const options = { unshare: ['user'], uidMappings: overlapping, gidMappings: 'root' }
+  const error = await Promise.resolve()
+    .then(() => refused(t, options))
+    .catch((thrown) => thrown)
+  // It is told before there is a process, or by the kernel.
+  if (error.code !== 'ERR_INVALID_ARG_VALUE') {
+    t.like(error, { code: 'EINVAL', syscall: 'write', step: 'id-map' })
+    t.regex(error.path, /^\/proc\/\d+\/uid_map$/)
+  }
+  t.regex(error.message, /uid/)
+})
+
+test('Lines that this process may not write are left to newuidmap, whose refusal is an error of that step', async (t) => {
+  const directory = temporaryDirectory(t)
+  chmodSync(directory, 0o755)
+  const program = path.join(directory, 'newuidmap')
+  writeFileSync(program, '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+  chmodSync(program, 0o755)
+  const result = await inProcess(
+    async ({ lib, fs }) => {
+      const line = (inside) => ({ inside, outside: inside, count: 1 })
+      const uidMappings = [line(0), line(100000)]
+      const child = lib.spawn('true', [], { unshare: ['user'], uidMappings })
+      const error = await new Promise((resolve) => child.once('error', resolve))
+      const { code, syscall, step, path } = error
+      return { code, syscall, step, path, children: fs.readFileSync('/proc/thread-self/children', 'utf8') }
+    },
+    { with: { wrap: inUserNamespace, env: { PATH: `${directory}:${process.env.PATH}` } } },
+  )
+  t.deepEqual(result, { code: 'EPERM', syscall: 'write', step: 'id-map', path: 'newuidmap', children: '' })
+})
+
+const helpers = ['/usr/bin/newuidmap', '/usr/bin/newgidmap']
+
+asRoot(
+  'For an ordinary user newuidmap and newgidmap write what /etc/subuid and /etc/subgid give, and nothing else',
+  async (t) => {
+    if (!available(t, helpers.every(existsSync), 'newuidmap and newgidmap (package uidmap)')) return
+    const etc = temporaryDirectory(t)
+    chmodSync(etc, 0o755)
+    for (const name of ['passwd', 'group', 'nsswitch.conf']) {
+      if (existsSync(`/etc/${name}`)) copyFileSync(`/etc/${name}`, path.join(etc, name))
+    }
+    for (const name of ['subuid', 'subgid']) writeFileSync(path.join(etc, name), '65534:200000:1000\n')
+    const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+    const wrap = ['unshare', '--mount', 'sh', '-c', 'mount --bind "$0" /etc && exec "$@"', etc, ...user]
+    const maps = (mappings) =>
+      inProcess(
+        ({ lib }, mappings) => {
+          const script = 'id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups'
+          const options = {
+            unshare: ['user'],
+            uidMappings: mappings,
+            gidMappings: mappings,
+            encoding: 'utf8',
+          }
+          const { stdout, error } = lib.spawnSync('sh', ['-c', script], options)
+          if (error) throw error
+          return stdout.trim().split(/\s+/).join(' ')
+        },
+        { with: { wrap } },
+        mappings,
+      )
+    const auto = '0 65534 1 1 200000 1000'
+    t.is(await maps('auto'), `0 0 ${auto} ${auto} allow`)
+    const lines = [{ inside: 0, outside: 200010, count: 5 }]
+    t.is(await maps(lines), '0 0 0 200010 5 0 200010 5 allow')
+    const error = await t.throwsAsync(maps([{ inside: 0, outside: 200990, count: 11 }]))
+    t.like(error, { code: 'EPERM', syscall: 'write', step: 'id-map', path: 'newuidmap' })
+    t.regex(error.hint, /subuid/)
+  },
+)
+
+test('Clocks have their offsets, and wrong ones are an error of that step', async (t) => {
+  const options = within(['time'], { timeOffsets: { monotonic: -0.5, boottime: 5e6 } })
+  const [uptime, ...offsets] = (await shell(t, 'cat /proc/uptime /proc/self/timens_offsets', options)).split(
+    '\n',
+  )
+  const own = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
+  t.true(Math.abs(Number(uptime.split(' ')[0]) - own - 5e6) < 1000, uptime)
+  t.deepEqual(
+    offsets.map((line) => line.replace(/ +/g, ' ')),
+    ['monotonic -1 500000000', 'boottime 5000000 0'],
+  )
+  const error = await refused(t, within(['time'], { timeOffsets: { boottime: -1e12 } }))
+  t.like(error, { code: 'ERANGE', syscall: 'write', step: 'time-offsets' })
+})
+
+test('Host, domain and loopback are those of the namespace, and of nobody else', async (t) => {
+  const host = readFileSync('/proc/sys/kernel/hostname', 'utf8')
+  const options = within(['uts', 'net'], { hostname: 'inside', domainname: 'domain' })
+  const script = 'uname -n; cat /proc/sys/kernel/domainname; ip -o addr; ip -o link'
+  const text = await shell(t, script, options)
+  t.regex(text, /^inside\ndomain\n.*127\.0\.0\.1\/8.*\n.*::1\/128.*\n1: lo: <LOOPBACK,UP,LOWER_UP>.*$/)
+  t.is(readFileSync('/proc/sys/kernel/hostname', 'utf8'), host)
+  const down = await shell(t, 'ip -o addr; ip -o link', within(['net'], { network: 'none' }))
+  t.regex(down, /^1: lo: <LOOPBACK> .* state DOWN/)
+  const error = await refused(t, within(['uts'], { hostname: 'x'.repeat(65) })).catch((thrown) => thrown)
+  t.regex(`${error.step ?? 'options.hostname'}`, /hostname/)
+})
+
+const processes = (options) => within(['pid', 'mnt', 'ipc', 'cgroup'], options)
+
+test('init is pid 1, reaps orphans, and the program has its own end', async (t) => {
+  // The program runs as soon as it can, which may be before init has become what it is.
+  const script = `
+    until grep -q init /proc/1/comm; do sleep 0.01; done
+    ls -d /proc/[0-9]*; tr "\\0" " " </proc/1/cmdline`
+  t.regex(
+    await shell(t, `${script}; (true & true)`, processes()),
+    /^\/proc\/1\n\/proc\/2\n(\/proc\/\d+\n)?init 2 \d+$/,
+  )
+  const end = async (text, options) => {
+    const { code, signal } = await ended(lib.spawn('sh', ['-c', text], processes(options)))
+    return [code, signal]
+  }
+  t.deepEqual(await end('exit 3'), [3, null])
+  t.deepEqual(await end('kill -KILL $$'), [null, 'SIGKILL'])
+  t.deepEqual(await end('kill -USR2 $$'), [null, 'SIGUSR2'])
+  t.deepEqual(await end('sleep 150 & exit 4'), [4, null], 'what it leaves running ends with it')
+  t.deepEqual(await end('test $$ = 1', { init: false }), [0, null])
+})
+
+test('init passes signals on, and SIGKILL ends everything', async (t) => {
+  const waiting = async (options) => {
+    const script = 'trap "exit 42" TERM; echo; while :; do sleep 150 & wait; done'
+    const child = lib.spawn('sh', ['-c', script], processes(options))
+    await once(child.stdout, 'data')
+    return child
+  }
+  const first = await waiting()
+  const inside = childrenOf(first.pid)
+  t.is(inside.length, 1)
+  t.true(first.kill())
+  t.deepEqual(await once(first, 'exit'), [42, null])
+  const second = await waiting()
+  const others = childrenOf(second.pid)
+  t.true(second.kill('SIGKILL'))
+  t.deepEqual(await once(second, 'exit'), [null, 'SIGKILL'])
+  t.deepEqual(others.map(statusOf), [{}], 'the program has ended with its init')
+})
+
+test('A fresh /proc shows the processes of the namespace, and the host keeps its own', async (t) => {
+  t.regex(await shell(t, 'echo /proc/[0-9]*', processes()), /^\/proc\/1 \/proc\/2$/)
+  const host = await shell(t, 'echo /proc/[0-9]*', processes({ proc: false }))
+  t.true(host.split(' ').includes(`/proc/${process.pid}`))
+  const elsewhere = await shell(
+    t,
+    `echo /mnt/[0-9]*; test -d /proc/${process.pid}`,
+    processes({ proc: '/mnt' }),
+  )
+  t.is(elsewhere, '/mnt/1 /mnt/2')
+  t.true(existsSync(`/proc/${process.pid}`))
+})
+
+test('A namespace is joined by pid, by path and by descriptor', async (t) => {
+  const unshared = ['user', 'mnt', 'uts', 'ipc', 'net', 'pid', 'cgroup']
+  const words = ['unshare', '-UrmuinpC', '--fork', '--kill-child', '--mount-proc']
+  const { child } = await start(t, ...words, 'sh', '-c', 'hostname joined; echo; exec sleep 150')
+  const [pid] = childrenOf(child.pid)
+  const there = Object.fromEntries(types.map((type) => [type, readlinkSync(`/proc/${pid}/ns/${type}`)]))
+  t.deepEqual(await namespaces(t, { join: pid }), there)
+  t.is(await shell(t, 'hostname; id -u; cat /proc/1/comm', { join: pid }), 'joined\n0\nsleep')
+  const fd = openSync(`/proc/${pid}/ns/user`)
+  const some = await namespaces(t, { join: { net: `/proc/${pid}/ns/net`, user: { fd }, uts: pid } })
+  closeSync(fd)
+  t.deepEqual(differing(some, ownNamespaces()), ['uts', 'net', 'user'])
+  t.deepEqual(
+    differing(some, there),
+    types.filter((type) => unshared.includes(type) && !['uts', 'net', 'user'].includes(type)),
+  )
+  const end = await ended(lib.spawn('sh', ['-c', 'kill -KILL $$'], { join: pid }))
+  t.is(end.signal, 'SIGKILL', 'it is a child of ours')
+  // One that is created beside those that are joined.
+  const join = Object.fromEntries(['user', 'net', 'uts'].map((type) => [type, pid]))
+  const mixed = await namespaces(t, { join, unshare: ['mnt', 'pid'] })
+  t.deepEqual(differing(mixed, there), ['mnt', 'ipc', 'pid', 'cgroup'])
+  const error = await refused(t, { join: { net: '/proc/self/ns/uts' } })
+  t.like(error, { code: 'EINVAL', syscall: 'setns', step: 'join' })
+})
+
+asRoot('A time namespace is joined', async (t) => {
+  const words = ['unshare', '--time', '--boottime', '5000000', '--fork', '--kill-child']
+  const { child } = await start(t, ...words, 'sh', '-c', 'echo; exec sleep 150')
+  const [pid] = childrenOf(child.pid)
+  const uptime = await shell(t, 'cat /proc/uptime', { join: { time: pid } })
+  t.true(Number(uptime.split(' ')[0]) > 5e6, uptime)
+})
+
+test('The program ends with this process, not with a Worker that started it', async (t) => {
+  let pid
+  const outside = async (message) => {
+    if (message) pid = message
+    return statusOf(pid).State?.[0] ?? null
+  }
+  const options = processes({ init: false, stdio: 'ignore' })
+  const states = await inProcess(
+    async ({ workers, outside }, file, options) => {
+      const source = `
+        const { parentPort } = require('node:worker_threads')
+        const child = require(${JSON.stringify(file)}).spawn('sleep', ['150'], ${JSON.stringify(options)})
+        child.unref()
+        parentPort.postMessage(child.pid)`
+      const worker = new workers.Worker(source, { eval: true })
+      const event = (name) => new Promise((resolve) => worker.once(name, resolve))
+      // Both may come in one turn.
+      const [pid] = await Promise.all(['message', 'exit'].map(event))
+      return [await outside(pid)]
+    },
+    { with: { wrap: [], outside } },
+    new URL('../index.js', import.meta.url).pathname,
+    options,
+  )
+  t.deepEqual(states, ['S'], 'it outlives the Worker')
+  // It goes with the process, which has ended.
+  while (!['Z', undefined].includes(statusOf(pid).State?.[0])) await new Promise(setImmediate)
+  t.pass()
+})
+
+test('Nothing is left of a start that failed, or of a program that has ended', async (t) => {
+  const look = () => [readdirSync('/proc/self/fd').length, childrenOf(process.pid).length]
+  await inProcess(
+    async ({ lib, fs }, options) => {
+      const look = () => [
+        fs.readdirSync('/proc/self/fd').length,
+        fs.readFileSync('/proc/thread-self/children', 'utf8'),
+      ]
+      const once = (command, more) =>
+        new Promise((resolve) => {
+          const child = lib.spawn(command, [], { ...options, stdio: 'ignore', ...more })
+          child.once('error', resolve)
+          child.once('close', resolve)
+        })
+      await once('true')
+      const before = look()
+      for (let round = 0; round < 20; round += 1) {
+        await Promise.all([
+          once('true'),
+          once('missing'),
+          once('true', { cwd: '/missing' }),
+          once('true', { init: false }),
+        ])
+      }
+      if (`${look()}` !== `${before}`) throw new Error(`${before} has become ${look()}`)
+    },
+    { with: { wrap: [] } },
+    processes(),
+  )
+  t.is(look().length, 2)
+})
+
+test('What the host lacks is told by step: namespaces beyond the limit', async (t) => {
+  const error = await inProcess(
+    async ({ lib, fs }) => {
+      fs.writeFileSync('/proc/sys/user/max_uts_namespaces', '0')
+      const child = lib.spawn('true', [], { unshare: ['uts'] })
+      return new Promise((resolve) =>
+        child.once('error', ({ code, step, syscall }) => resolve({ code, step, syscall })),
+      )
+    },
+    { with: { wrap: inUserNamespace } },
+  )
+  t.like(error, { code: 'ENOSPC', step: 'clone' })
+})

@@ -13,7 +13,7 @@ import {
 import path from 'node:path'
 import test from 'ava'
 import lib from '../index.js'
-import { childrenOf, start, statusOf, temporaryDirectory } from './helpers/machine.mjs'
+import { childrenOf, hasStrace, start, statusOf, strace, temporaryDirectory } from './helpers/machine.mjs'
 import { available, inProcess, inUserNamespace, isRoot } from './helpers/process.mjs'
 import { ended, namespaces, ownNamespaces, refused, shell, types, within } from './helpers/spawning.mjs'
 
@@ -194,13 +194,11 @@ test('Host, domain and loopback are those of the namespace, and of nobody else',
 const processes = (options) => within(['pid', 'mnt', 'ipc', 'cgroup'], options)
 
 test('init is pid 1, reaps orphans, and the program has its own end', async (t) => {
-  // The program runs as soon as it can, which may be before init has become what it is.
   const script = `
-    until grep -q init /proc/1/comm; do sleep 0.01; done
-    ls -d /proc/[0-9]*; tr "\\0" " " </proc/1/cmdline`
+    cat /proc/1/comm; ls -d /proc/[0-9]*; tr "\\0" " " </proc/1/cmdline`
   t.regex(
     await shell(t, `${script}; (true & true)`, processes()),
-    /^\/proc\/1\n\/proc\/2\n(\/proc\/\d+\n)?init 2 \d+$/,
+    /^init\n\/proc\/1\n\/proc\/2\n(\/proc\/\d+\n)?init 2 \d+ \d+$/,
   )
   const end = async (text, options) => {
     const { code, signal } = await ended(lib.spawn('sh', ['-c', text], processes(options)))
@@ -211,6 +209,51 @@ test('init is pid 1, reaps orphans, and the program has its own end', async (t) 
   t.deepEqual(await end('kill -USR2 $$'), [null, 'SIGUSR2'])
   t.deepEqual(await end('sleep 150 & exit 4'), [4, null], 'what it leaves running ends with it')
   t.deepEqual(await end('test $$ = 1', { init: false }), [0, null])
+})
+
+test('The program finds init in its place, with nothing of the parent, however long that takes', async (t) => {
+  if (!available(t, hasStrace(), 'strace')) return
+  const found = await inProcess(
+    async ({ lib }, options) => {
+      const script = 'cat /proc/1/comm; readlink /proc/1/exe /proc/1/fd/*'
+      const child = lib.spawn('sh', ['-c', script], options)
+      let text = ''
+      for await (const chunk of child.stdout.setEncoding('utf8')) text += chunk
+      return text
+    },
+    { with: { wrap: strace('-e', 'trace=execveat', '-e', 'inject=execveat:delay_enter=300000') } },
+    { unshare: ['user', 'pid', 'mnt'], uidMappings: 'root', gidMappings: 'root' },
+  )
+  t.regex(found, /^init\n\/memfd:linux-clone-init \(deleted\)\npipe:\[\d+\]\n$/)
+})
+
+test('Whoever is root where a program comes in cannot look into it before exec, when its memory is ours', async (t) => {
+  if (!available(t, hasStrace(), 'strace')) return
+  const file = path.join(temporaryDirectory(t), 'seen')
+  // It looks as soon as there is another process, and ends that.
+  const look = `
+    echo
+    until [ "$it" ]; do for each in /proc/[0-9]*; do [ $each = /proc/1 ] || it=$each; done; done
+    readlink $it/exe >${file} || echo closed >${file}
+    head -c 0 $it/mem 2>>${file}
+    kill -KILL \${it#/proc/}
+    exec sleep 150`
+  const words = ['unshare', '-Ur', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', look]
+  const { child } = await start(t, ...words)
+  const [pid] = childrenOf(child.pid)
+  // A process's second exec takes a minute: not Node's own, and not the one that finds nothing.
+  const slow = strace('-e', 'trace=execve', '-e', 'inject=execve:delay_enter=60000000:when=2')
+  const end = await inProcess(
+    ({ lib }, join) =>
+      new Promise((resolve) => {
+        const env = { PATH: '/nowhere:/bin' }
+        lib.spawn('true', { join, env, stdio: 'ignore' }).on('exit', (...status) => resolve(status))
+      }),
+    { with: { wrap: slow } },
+    pid,
+  )
+  t.deepEqual(end, [null, 'SIGKILL'])
+  t.regex(readFileSync(file, 'utf8'), /^closed\n.*Permission denied\n$/)
 })
 
 test('init passes signals on, and SIGKILL ends everything', async (t) => {

@@ -19,6 +19,14 @@ export function hasCompiler() {
   return spawnSync('cc', ['-x', 'c', '-fsyntax-only', '-'], { input: source }).status === 0
 }
 
+/** Words for strace(1) on a command and all that it starts, that only does to it what `words` say. */
+export const strace = (...words) => ['strace', '-f', '-o', '/dev/null', '-e', 'signal=none', ...words]
+
+export const hasStrace = () => {
+  const [command, ...words] = strace('-e', 'trace=none', 'true')
+  return spawnSync(command, words).status === 0
+}
+
 /** Whether the kernel is at least this one, as `'6.9'`. */
 export function kernelSince(version) {
   const [major, minor] = version.split('.').map(Number)

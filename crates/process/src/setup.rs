@@ -110,6 +110,12 @@ impl Setup {
         let user = (self.unshare | self.joined()).contains(CloneFlags::NEWUSER);
         user || self.uid.is_some() || self.gid.is_some() || self.capabilities.is_some()
     }
+
+    /// Whether the child comes among processes that may look at it before it is the program: in another pid namespace they
+    /// see it, and root of another user namespace may.
+    pub(crate) fn meets_others(&self) -> bool {
+        self.joined().intersects(CloneFlags::NEWPID.union(CloneFlags::NEWUSER))
+    }
 }
 
 impl Prepared<'_> {

@@ -82,11 +82,17 @@ struct SignalInformation {
     rest: [c_int; 29],
 }
 
-/// Runs as pid 1 until `program` has ended, and writes its wait status to `report`. Every signal is blocked.
-pub fn run(program: c_int, report: c_int) -> ! {
+/// Runs as pid 1 until `program` has ended, and writes its wait status to `report`. Every signal is blocked. The program
+/// waits for `ready`, an eventfd: it is to find nothing of the parent's here.
+pub fn run(program: c_int, report: c_int, ready: c_int) -> ! {
     // SAFETY: a C string of fewer than 16 bytes.
     unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"init".as_ptr() as usize, 0, 0]) };
-    close_all_but(report);
+    close_all_but(report, ready);
+    let one: u64 = 1;
+    // SAFETY: the bytes of an integer.
+    unsafe { system_call(libc::SYS_write, [ready as usize, &raw const one as usize, size_of::<u64>(), 0]) };
+    // SAFETY: integers only.
+    unsafe { system_call(libc::SYS_close, [ready as usize, 0, 0, 0]) };
     loop {
         reap(program, report);
         let signal = next_signal();
@@ -97,22 +103,28 @@ pub fn run(program: c_int, report: c_int) -> ! {
     }
 }
 
-/// The program's descriptors are not held open.
-fn close_all_but(report: c_int) {
+/// Neither the parent's descriptors nor the program's are held open.
+fn close_all_but(one: c_int, other: c_int) {
+    let (low, high) = if one < other { (one, other) } else { (other, one) };
+    let (low, high) = (low.cast_unsigned(), high.cast_unsigned());
     let close = |first: c_uint, last: c_uint| {
+        if first > last {
+            return 0;
+        }
         // SAFETY: integers only.
         unsafe { system_call(libc::SYS_close_range, [first as usize, last as usize, 0, 0]) }
     };
-    if report > 0 {
-        close(0, report.cast_unsigned().wrapping_sub(1));
+    if low > 0 {
+        close(0, low.wrapping_sub(1));
     }
-    if close(report.cast_unsigned().wrapping_add(1), c_uint::MAX) == 0 {
+    close(low.wrapping_add(1), high.wrapping_sub(1));
+    if close(high.wrapping_add(1), c_uint::MAX) == 0 {
         return;
     }
     // Before Linux 5.9.
     let mut descriptor = 0;
     while descriptor < 1024 {
-        if descriptor != report {
+        if descriptor != low && descriptor != high {
             // SAFETY: integers only.
             unsafe { system_call(libc::SYS_close, [descriptor as usize, 0, 0, 0]) };
         }
@@ -200,13 +212,15 @@ mod executable {
         std::arch::naked_asm!("mov x29, xzr", "mov x0, sp", "bl {}", "brk 1", sym main)
     }
 
-    /// The arguments are the program's pid and the descriptor for its status.
+    /// The arguments are the program's pid, the descriptor for its status and the one that it waits for.
     unsafe extern "C" fn main(stack: *const usize) -> ! {
-        // SAFETY: behind the count: the name, then these two.
+        // SAFETY: behind the count: the name, then these three.
         let program = unsafe { argument(stack, 2) };
         // SAFETY: as above.
         let report = unsafe { argument(stack, 3) };
-        super::run(program, report)
+        // SAFETY: as above.
+        let ready = unsafe { argument(stack, 4) };
+        super::run(program, report, ready)
     }
 
     /// # Safety
@@ -345,16 +359,20 @@ mod executable {
     }
 
     /// In the child: becomes init, or says why not.
-    pub fn enter(image: BorrowedFd<'_>, program: c_int, report: RawFd) -> Failure {
-        // SAFETY: integers only.
-        if unsafe { libc::fcntl(report, libc::F_SETFD, 0) } < 0 {
-            return Failure::new("fcntl", Errno::last());
+    pub fn enter(image: BorrowedFd<'_>, program: c_int, report: RawFd, ready: RawFd) -> Failure {
+        for kept in [report, ready] {
+            // SAFETY: integers only.
+            if unsafe { libc::fcntl(kept, libc::F_SETFD, 0) } < 0 {
+                return Failure::new("fcntl", Errno::last());
+            }
         }
-        let (mut program_digits, mut report_digits) = ([0; DIGITS], [0; DIGITS]);
+        let mut digits = [[0; DIGITS]; 3];
+        let [first, second, third] = &mut digits;
         let argv = [
             c"init".as_ptr(),
-            write_digits(program, &mut program_digits),
-            write_digits(report, &mut report_digits),
+            write_digits(program, first),
+            write_digits(report, second),
+            write_digits(ready, third),
             ptr::null(),
         ];
         let envp: [*const c_char; 1] = [ptr::null()];

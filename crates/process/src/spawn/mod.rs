@@ -4,9 +4,14 @@
 //! more processes may be in the row: one before it, which enters a pid namespace that only its own children are in; and
 //! one after it, the program, where the first process of a new pid namespace becomes init.
 //!
+//! Whoever may look into a child's memory, as root of its user namespace, would look into this process's own. So the program
+//! waits until init has memory and descriptors of its own; and where the child meets processes that are there already, or
+//! its credentials change, the memory is closed to others until no child has it any more ([`Dumpable`]).
+//!
 //! # Safety
 //!
 //! Every child ends by exec or `_exit`; its stack and what it reads outlive it, since `CLONE_VFORK` suspends whoever made it.
+//! The program beside init is what that leaves out: it is waited for as one of the [`Sharers`].
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -18,9 +23,10 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use linux_clone_syscalls::{CloneFlags, Errno, Failure, Pid, PidfdFlags, clone3, pidfd_open};
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::{gettid, pipe2};
+use nix::unistd::{gettid, pipe2, read};
 
 use crate::arch;
 use crate::child::perform_rows;
@@ -229,12 +235,17 @@ fn attempt(request: &Request, way: Way) -> Result<Spawned, StepFailure> {
     };
     // In this order: whoever parks this thread, to copy the process, finds it without the lock.
     let blocked = Blocked::all()?;
-    let dumpable = setup.changes_credentials().then(Dumpable::hold);
+    let dumpable = (setup.changes_credentials() || setup.meets_others()).then(|| Dumpable::hold(setup));
+    let sharers = (init.is_some() || dumpable.is_some()).then(|| Sharers::new(stdio.len())).transpose()?;
     let made = with_maps(setup, record, |child| {
         let cgroup = request.cgroup.filter(|_| !way.enters_cgroup);
         let arguments = Arguments { flags: plan.first, cgroup, shares_memory: way.shares_memory };
-        // SAFETY: what `start` refers to outlives the child's share in it, as this thread is suspended.
-        unsafe { clone_first(&arguments, &stack, &start, child) }
+        // SAFETY: what `start` refers to outlives the children's share in it, as this thread is suspended, and waits.
+        let made = unsafe { clone_first(&arguments, &stack, &start, child) };
+        if let Some(sharers) = sharers {
+            sharers.wait();
+        }
+        made
     });
     drop(dumpable);
     drop(blocked);
@@ -351,6 +362,7 @@ struct InitParts {
     image: BorrowedFd<'static>,
     reader: OwnedFd,
     writer: OwnedFd,
+    ready: EventFd,
 }
 
 impl InitParts {
@@ -362,34 +374,74 @@ impl InitParts {
             image: init::image()?,
             reader,
             writer,
+            ready: EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
+                .map_err(|errno| Failure::new("eventfd", errno))?,
         })
     }
 }
 
-/// Where a child's credentials change, the kernel forbids others to look into its memory, which is ours as well. After the
-/// child's exec that is as it was; not before, as the child's new user must not look into ours.
+/// The children as long as they have this process's memory and descriptors: each holds the writer until exec, or its end.
+///
+/// The end of `CLONE_VFORK`'s suspension is not as late: the kernel lets go of the memory after that.
+struct Sharers {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Sharers {
+    /// Above the places of so many descriptors, where none of them is put.
+    fn new(descriptors: usize) -> Result<Self, Failure> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Failure::new("pipe2", errno))?;
+        let lowest = RawFd::try_from(descriptors).unwrap_or(RawFd::MAX);
+        if writer.as_raw_fd() >= lowest {
+            return Ok(Self { reader, writer });
+        }
+        let moved = fcntl(&writer, FcntlArg::F_DUPFD_CLOEXEC(lowest))
+            .map_err(|errno| Failure::new("fcntl", errno))?;
+        // SAFETY: the kernel has just made it.
+        Ok(Self { reader, writer: unsafe { OwnedFd::from_raw_fd(moved) } })
+    }
+
+    fn wait(self) {
+        drop(self.writer);
+        // Signals are blocked: it returns when there is no writer any more.
+        let _ = read(&self.reader, &mut [0]);
+    }
+}
+
+/// Closes this process's memory, which its children share, to others. Where a child's credentials change the kernel does it,
+/// before the child's new user can look; where the child meets processes that are there already, it is done here.
+/// Afterwards it is as it was.
 struct Dumpable {
     was_dumpable: bool,
     _one_at_a_time: std::sync::MutexGuard<'static, ()>,
 }
 
 impl Dumpable {
-    fn hold() -> Self {
+    fn hold(setup: &Setup) -> Self {
         // Another thread would take for ours what the first one's child has left.
         static LOCK: Mutex<()> = Mutex::new(());
         let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: integers only.
         let dumpable = unsafe { libc::prctl(libc::PR_GET_DUMPABLE) };
-        Self { was_dumpable: dumpable == 1, _one_at_a_time: guard }
+        let was_dumpable = dumpable == 1;
+        // An ordinary user can write no id maps of a process that is closed.
+        if was_dumpable && setup.meets_others() && !setup.has_maps() {
+            set_dumpable(false);
+        }
+        Self { was_dumpable, _one_at_a_time: guard }
     }
+}
+
+fn set_dumpable(is_dumpable: bool) {
+    // SAFETY: integers only.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(is_dumpable)) };
 }
 
 impl Drop for Dumpable {
     fn drop(&mut self) {
         if self.was_dumpable {
-            let yes: libc::c_ulong = 1;
-            // SAFETY: integers only.
-            unsafe { libc::prctl(libc::PR_SET_DUMPABLE, yes) };
+            set_dumpable(true);
         }
     }
 }
@@ -641,26 +693,26 @@ impl<'a> Start<'a> {
     /// Makes the program a child of this process, which becomes init.
     fn become_init(&self, init: &InitParts) {
         let Some(stack) = self.stacks[1] else { return };
-        let flags = sharing(CloneFlags::PARENT_SETTID, true);
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        // It stays in its copy of the parent's memory.
+        set_dumpable(false);
+        let flags = CloneFlags::VM | CloneFlags::PARENT_SETTID;
         let pid = Cell::new(0);
-        // SAFETY: this process is suspended until the child has become the program.
+        // SAFETY: nobody else uses the stack, and what the child reads is there until it has become the program.
         let made = unsafe { clone_calling(flags, None, pid.as_ptr(), stack, program_process, self) };
         let program = match made {
             Ok(program) => program,
             Err(failure) => return self.fail(Failed::of(Step::Clone, failure)),
         };
-        if self.record.failed.get().is_some() {
-            return;
-        }
         if !self.is_detached {
             // What a terminal, or kill(2), sends to the program's group reaches the program once.
             let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
         }
-        let report = init.writer.as_raw_fd();
+        let (report, ready) = (init.writer.as_raw_fd(), init.ready.as_raw_fd());
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        self.fail(Failed::of(Step::Exec, init::enter(init.image, program.as_raw(), report)));
+        self.fail(Failed::of(Step::Exec, init::enter(init.image, program.as_raw(), report, ready)));
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        init::run(program.as_raw(), report)
+        init::run(program.as_raw(), report, ready)
     }
 }
 
@@ -694,9 +746,13 @@ extern "C" fn go_on(data: *mut c_void) -> c_int {
     1
 }
 
-/// The program, where its parent is init.
+/// The program, where its parent becomes init first; were that to end, the kernel would end this one.
 extern "C" fn program_process(data: *mut c_void) -> c_int {
     // SAFETY: as above.
-    unsafe { Start::of(data) }.become_program();
+    let start = unsafe { Start::of(data) };
+    match start.init.map(|init| init.ready.read()) {
+        Some(Err(errno)) => start.fail(Failed::of(Step::Clone, Failure::new("read", errno))),
+        _ => start.become_program(),
+    }
     1
 }

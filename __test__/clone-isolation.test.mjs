@@ -1726,6 +1726,42 @@ test('With two descriptors left, the child begins', async (t) => {
   t.deepEqual(await inProcess(act, { with: { wrap } }), { code: 3, signal: null })
 })
 
+test('A clone goes on where process.nextTick and setImmediate were replaced after the package was loaded', async (t) => {
+  const act = ({ lib }) => {
+    const own = { nextTick: process.nextTick, setImmediate }
+    process.nextTick = () => {}
+    globalThis.setImmediate = () => {}
+    const child = lib.clone(() => 6)
+    process.nextTick = own.nextTick
+    globalThis.setImmediate = own.setImmediate
+    return child.wait()
+  }
+  t.deepEqual(await inProcess(act), { code: 6, signal: null })
+})
+
+test("A clone hears nothing of the parent's Workers where their class was replaced after the package was loaded", async (t) => {
+  const act = async ({ lib, workers }) => {
+    const { Worker } = workers
+    const worker = new Worker('setInterval(() => {}, 1000)', { eval: true })
+    workers.Worker = class extends Worker {}
+    const kOnExit = Object.getOwnPropertySymbols(Worker.prototype).find(
+      ({ description }) => description === 'kOnExit',
+    )
+    const child = lib.clone(() => {
+      let code = 6
+      worker.on('exit', (of) => {
+        code = of
+      })
+      worker[kOnExit](1, null, null)
+      return code
+    })
+    const status = await child.wait()
+    await worker.terminate()
+    return status
+  }
+  t.deepEqual(await inProcess(act), { code: 6, signal: null })
+})
+
 test('What loads the package in a context of its own can clone', async (t) => {
   const act = async ({ fs }) => {
     const { createRequire } = process.getBuiltinModule('node:module')

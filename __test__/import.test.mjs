@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -93,6 +102,54 @@ test('require gives the names of the contract, and no other', async (t) => {
   t.deepEqual(Object.keys(types).sort(), NAMES)
   for (const name of FUNCTIONS) t.is(types[name], 'function', name)
   for (const name of CONSTANTS) t.is(types[name], 'number', name)
+})
+
+test('each function and the class has its name', async (t) => {
+  const names = await inUse(
+    'main.js',
+    `const lib = require('linux-clone')
+    console.log(JSON.stringify(Object.keys(lib).filter((name) => lib[name].name === name)))`,
+  )
+  t.deepEqual(names.sort(), [...FUNCTIONS, 'Namespace'].sort())
+})
+
+test("to load it loads no module of Node's", async (t) => {
+  const loaded = await inUse(
+    'main.js',
+    `const { builtinModules } = require('node:module')
+    const before = new Set(process.moduleLoadList)
+    require('linux-clone')
+    const names = process.moduleLoadList.filter((name) => !before.has(name))
+    console.log(JSON.stringify(builtinModules.filter((name) => names.includes('NativeModule ' + name))))`,
+  )
+  t.deepEqual(loaded, [])
+})
+
+test('what is loaded at first use is there where its file is not any more', async (t) => {
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'linux-clone-import-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const addon = readdirSync(repository).find((name) => name.endsWith('.node'))
+  for (const name of ['index.js', 'binding.js', 'dist', 'package.json', addon])
+    cpSync(path.join(repository, name), path.join(directory, name), { recursive: true })
+  const program = `
+    const lib = require(process.argv[1])
+    require('node:fs').rmSync(process.argv[1], { recursive: true })
+    const { stdout } = lib.spawnSync('echo', ['spawned'], { encoding: 'utf8' })
+    let refusal
+    try { lib.kcmp(-1, -1, lib.KCMP_VM) } catch ({ code, hint }) { refusal = [code, typeof hint] }
+    const run = async () => {
+      const { code } = process.arch === 'x64' || process.arch === 'arm64' ? await lib.clone(() => 6).wait() : { code: 6 }
+      console.log(JSON.stringify([stdout, refusal, code]))
+    }
+    run()`
+  const output = await run(process.execPath, '--eval', program, directory)
+  t.deepEqual(JSON.parse(output), ['spawned\n', ['ESRCH', 'undefined'], 6])
+})
+
+test('the loader knows every platform that there is a package for', (t) => {
+  const text = readFileSync(path.join(repository, 'binding.js'), 'utf8')
+  const known = [...text.matchAll(/require\('linux-clone-([\w-]+)'\)/g)].map(([, platform]) => platform)
+  t.deepEqual(known.sort(), readdirSync(path.join(repository, 'npm')).sort())
 })
 
 test('constants holds each constant of the contract, and no other', async (t) => {
@@ -203,7 +260,7 @@ test('its exports are itself and its package.json', async (t) => {
     'main.mjs',
     `import { createRequire } from 'node:module'
     const require = createRequire(import.meta.url)
-    const files = ['index.js', 'binding.js', 'dist/index.js', 'dist/validate.js', 'linux-clone.node']
+    const files = ['index.js', 'binding.js', 'dist/library.js', 'dist/rest.js', 'linux-clone.node']
     const codes = []
     for (const file of files) {
       for (const load of [require, (name) => import(name)]) {

@@ -96,7 +96,7 @@ sleep 60
 
 const target = TARGETS.find(({ arch, abi }) => arch === 'arm64' && abi === (values.musl ? 'musl' : 'gnu'))
 if (!existsSync(target.binary)) throw new Error(`first: npm run build:all -- ${target.platform}`)
-if (!existsSync(path.join(root, 'dist/index.js'))) throw new Error('first: npm run build')
+if (!existsSync(path.join(root, 'dist/library.js'))) throw new Error('first: npm run build')
 
 debian({ 'qemu-system-arm': '/usr/bin/qemu-system-aarch64', cpio: '/usr/bin/cpio', kmod: '/sbin/depmod' })
 const kernel = unpackedDebian(SUITE, 'arm64', KERNEL)

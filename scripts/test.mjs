@@ -47,7 +47,7 @@ function asOrdinaryUser() {
   }
 }
 
-if (!existsSync(path.join(root, 'dist/index.js'))) throw new Error('first: npm run build')
+if (!existsSync(path.join(root, 'dist/library.js'))) throw new Error('first: npm run build')
 let passed = ava(root, process.execPath, {})
 if (process.getuid() === 0 && !isAsWeAre) passed = asOrdinaryUser() && passed
 process.exitCode = passed ? 0 : 1

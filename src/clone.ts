@@ -1,16 +1,7 @@
-import binding = require('../binding.js')
-
-import { constants as os } from 'node:os'
-import { isMainThread } from 'node:worker_threads'
-import type { CloneRequest } from '../binding.js'
-import { type Caller, invalidArgType } from './argument-errors.js'
-import { type Child, ClonedChild } from './child.js'
-import { type Checked, type CloneOptions, checkedOptions, has } from './clone-options.js'
-import { CLONE_FILES } from './constants.js'
-import { type Body, goOn, goOnSynchronously, hasEventLoop, isExiting, rehearse } from './copy.js'
-import { hints } from './hints.js'
-import { type NodeInternals, nodeInternals } from './node-internals.js'
-import { check, systemCallError, unwrap } from './system-call-error.js'
+import { invalidArgType } from './argument-errors.js'
+import type { Child } from './child.js'
+import type { CloneOptions } from './clone-options.js'
+import { rest } from './on-demand.js'
 
 /**
  * clone(2): runs `fn` in a new process that is a copy of this one, on a stack of its own.
@@ -43,52 +34,6 @@ import { check, systemCallError, unwrap } from './system-call-error.js'
 // biome-ignore lint/suspicious/noConfusingVoidType: the contract has it, and a function without return is meant.
 export function clone(fn: () => number | void | Promise<number | void>, options?: CloneOptions): Child {
   if (typeof fn !== 'function') throw invalidArgType('fn', 'of type function', fn, clone)
-  return start(fn, checkedOptions(options, clone), clone)
-}
-
-/** The same for what has been checked. */
-export function start(fn: Body, { request, release }: Checked, caller: Caller): ClonedChild {
-  try {
-    if (!isMainThread) throw systemCallError(NOT_HERE, { hint: hints.cloneInWorker }, caller)
-    if (isExiting()) throw systemCallError(NOT_HERE, { hint: hints.cloneAtExit }, caller)
-    if (!hasEventLoop) throw systemCallError(NOT_HERE, { hint: hints.cloneWithoutLoop }, caller)
-    const sharesDescriptors = has(request.flags, CLONE_FILES)
-    const internals = nodeInternals()
-    prepare(request, internals, caller)
-    const circumstances = () => ({ hint: hints.cloneProcess(request), step: hints.cloneStep(request) })
-    const { pid, pidfd } = unwrap(binding.cloneProcess(request), circumstances, caller)
-    if (pidfd !== -1) return new ClonedChild(pid, pidfd)
-    if (sharesDescriptors) return goOnSynchronously(fn, pid, internals)
-    release()
-    return goOn(fn, pid, internals)
-  } finally {
-    // In the parent only: the child ends here.
-    release()
-  }
-}
-
-let isPrepared = false
-
-/** What has to be known of this Node is found out once. */
-function prepare(request: CloneRequest, internals: NodeInternals, caller: Caller): void {
-  if (isPrepared) return
-  const nothing = () => {
-    // It is only counted.
-  }
-  const enqueue = () => queueMicrotask(nothing)
-  check(
-    binding.prepareClone(enqueue),
-    () => ({ hint: hints.cloneProcess(request), step: () => 'clone' }),
-    caller,
-  )
-  rehearse(internals)
-  isPrepared = true
-}
-
-const NOT_HERE = {
-  code: 'ENOTSUP',
-  errno: os.errno.EOPNOTSUPP,
-  reason: 'operation not supported',
-  syscall: 'clone',
-  step: 'clone',
+  const { checkedOptions, startClone } = rest()
+  return startClone(fn, checkedOptions(options, clone), clone)
 }

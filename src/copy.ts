@@ -140,6 +140,11 @@ const HERE: Place = {
   },
 }
 
+/** What this process's JavaScript is put off by, as it was when the package was loaded. */
+export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void {
+  Object.assign(HERE, own)
+}
+
 /** The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. */
 export function goOn(body: Body, pid: number, internals: NodeInternals, place = HERE): never {
   try {
@@ -316,9 +321,14 @@ type Handled = Record<symbol, { getAsyncId(): number } | null>
 function leaveWorkers(workers: object, latest: number): void {
   const symbolOf = (object: object, name: string) =>
     Object.getOwnPropertySymbols(object).find(({ description }) => description === name)
-  const kOnExit = symbolOf(workers, 'kOnExit')
-  if (kOnExit === undefined) return
-  const methods = workers as Record<symbol, (...args: unknown[]) => void>
+  let prototype: object | null = workers
+  // Somebody may have put a class of their own in the place of Node's.
+  while (prototype !== null && symbolOf(prototype, 'kOnExit') === undefined) {
+    prototype = Object.getPrototypeOf(prototype)
+  }
+  const kOnExit = prototype && symbolOf(prototype, 'kOnExit')
+  if (!kOnExit) return
+  const methods = prototype as Record<symbol, (...args: unknown[]) => void>
   const onExit = methods[kOnExit]
   methods[kOnExit] = function (this: Handled, ...args: unknown[]) {
     const kHandle = symbolOf(this, 'kHandle')

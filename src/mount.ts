@@ -1,7 +1,8 @@
 import binding = require('../binding.js')
 
-import { type Caller, invalidArgType, invalidArgValue, outOfRange } from './argument-errors.js'
-import { hints } from './hints.js'
+import { invalidArgType, invalidArgValue } from './argument-errors.js'
+import { flagOptions, ownOption } from './mount-options.js'
+import { rest } from './on-demand.js'
 import { check } from './system-call-error.js'
 import { isRecord, text, textOrNull, uint32 } from './validate.js'
 
@@ -12,10 +13,6 @@ import { isRecord, text, textOrNull, uint32 } from './validate.js'
  */
 export type MountData = Record<string, string | number | boolean>
 
-export const flagOptions = new Map(
-  binding.mountOptions().map(({ name, set, clear }) => [name, { set, clear }]),
-)
-const octalOptions = new Set(binding.octalMountOptions())
 const dataLength = binding.mountDataLength()
 
 /**
@@ -55,7 +52,10 @@ export function mount(
   }
   check(
     binding.mount(from, on, type, bits, own),
-    () => (from !== null ? { path: from, dest: on, hint: hints.mount } : { path: on, hint: hints.mount }),
+    () =>
+      from !== null
+        ? { path: from, dest: on, hint: rest().hints.mount }
+        : { path: on, hint: rest().hints.mount },
     mount,
   )
 }
@@ -76,30 +76,6 @@ function fromOptions(flags: number, data: Record<string, unknown>): { bits: numb
   return { bits, own: own.length > 0 ? own.join(',') : null }
 }
 
-/** One of the file system's own options, as the kernel splits them: at each comma, without a way to escape it. */
-export function ownOption(option: string, value: unknown, of: string, caller: Caller): string | null {
-  const name = `${of}.${option}`
-  if (option === '' || /[,=\0]/.test(text(option, of, caller))) {
-    throw invalidArgValue(of, 'has a name that is empty or holds a comma or an equals sign', option, caller)
-  }
-  switch (typeof value) {
-    case 'boolean':
-      return value ? option : null
-    case 'number':
-      if (!Number.isSafeInteger(value) || (value < 0 && octalOptions.has(option))) {
-        throw outOfRange(name, 'an integer', value, caller)
-      }
-      return `${option}=${value.toString(octalOptions.has(option) ? 8 : 10)}`
-    case 'string':
-      if (text(value, name, caller).includes(',')) {
-        throw invalidArgValue(name, 'must not hold a comma, which would start another option', value, caller)
-      }
-      return `${option}=${value}`
-    default:
-      throw invalidArgType(name, 'of type string, number or boolean', value, caller)
-  }
-}
-
 /**
  * Unmounts what is on top of `target`.
  *
@@ -110,5 +86,9 @@ export function ownOption(option: string, value: unknown, of: string, caller: Ca
  */
 export function umount(target: string, flags: number = 0): void {
   const path = text(target, 'target', umount)
-  check(binding.umount(path, uint32(flags, 'flags', umount)), () => ({ path, hint: hints.umount }), umount)
+  check(
+    binding.umount(path, uint32(flags, 'flags', umount)),
+    () => ({ path, hint: rest().hints.umount }),
+    umount,
+  )
 }

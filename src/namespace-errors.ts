@@ -1,5 +1,4 @@
 // Errors as values that structured clone can carry, and back: with class, message, stack, own properties and cause.
-import { AssertionError } from 'node:assert'
 import { types } from 'node:util'
 
 /** Those that are the same in every process; what else there is comes as the nearest of them. */
@@ -13,9 +12,14 @@ const CLASSES: readonly (new (...args: never[]) => Error)[] = [
   URIError,
   AggregateError,
   DOMException,
-  AssertionError,
 ]
 const classes = new Map(CLASSES.map((Class) => [Class.prototype as object, Class]))
+
+/** Loaded when there is one: process.stderr comes with it. */
+function assertionError(): new (...args: never[]) => Error {
+  const { AssertionError }: typeof import('node:assert') = require('node:assert')
+  return AssertionError
+}
 
 /** An error among {@link Described}, by its place. */
 interface Reference {
@@ -103,7 +107,8 @@ export function madeAnew({ thrown, entries }: Described): unknown {
 }
 
 function create({ class: className, name, message }: Entry): Error {
-  const Class = CLASSES.find((each) => each.name === className) ?? Error
+  const known = className === 'AssertionError' ? assertionError() : undefined
+  const Class = known ?? CLASSES.find((each) => each.name === className) ?? Error
   const error = Class === DOMException ? new DOMException(message, name) : nativeError(Class.prototype)
   // A stack that was not there is not to be this place.
   Reflect.deleteProperty(error, 'stack')
@@ -126,6 +131,10 @@ function isError(value: unknown): value is Error {
 }
 
 function nearestClass(error: Error): new (...args: never[]) => Error {
+  if (read(error, 'code') === 'ERR_ASSERTION') {
+    const AssertionError = assertionError()
+    if (error instanceof AssertionError) return AssertionError
+  }
   for (let prototype: object | null = error; prototype; prototype = Object.getPrototypeOf(prototype)) {
     const Class = classes.get(prototype)
     if (Class) return Class

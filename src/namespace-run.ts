@@ -5,11 +5,11 @@ import { closeSync, fstatSync, openSync, readdirSync, statSync } from 'node:fs'
 import type { CloneRequest } from '../binding.js'
 import { type Caller, withCode } from './argument-errors.js'
 import type { ClonedChild } from './child.js'
-import { start } from './clone.js'
 import { SIGKILL } from './constants.js'
 import { type NamespaceType, typesIn } from './flags.js'
 import { Incoming, messageOf, messageOfThrown } from './namespace-message.js'
 import type { Plan } from './namespace-table.js'
+import { startClone } from './start-clone.js'
 import type { ExitStatus } from './started-process.js'
 import { check, unwrap } from './system-call-error.js'
 
@@ -59,7 +59,7 @@ function begin<A extends readonly unknown[]>(
   let parent = -1
   try {
     if (plan.options.termChild !== false) parent = unwrap(binding.pidfdOpen(process.pid, 0), nothing, caller)
-    return { child: start(inside(call, theirs, parent), { request, release: nothing }, caller), answer }
+    return { child: startClone(inside(call, theirs, parent), { request, release: nothing }, caller), answer }
   } catch (error) {
     answer.close()
     throw error

@@ -4,7 +4,7 @@ import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.
 import { NO_WAY_BACK } from './clone-options.js'
 import { CLONE_SYSVSEM, SIGCHLD } from './constants.js'
 import { typesIn } from './flags.js'
-import { flagOptions, ownOption } from './mount.js'
+import { flagOptions, ownOption } from './mount-options.js'
 import { type Creation, checkedMaps, checkedTimeOffsets, type IdMappings } from './namespace-options.js'
 import {
   checkedIsolation,

@@ -3,9 +3,8 @@ import binding = require('../binding.js')
 import type { ChildProcess } from 'node:child_process'
 import { debuglog } from 'node:util'
 import { type Caller, invalidArgType, withCode } from './argument-errors.js'
-import { hints } from './hints.js'
-import { GRACE, runIn } from './namespace-run.js'
-import { type NamespaceOptions, Plan, steps } from './namespace-table.js'
+import type { NamespaceOptions, Plan } from './namespace-table.js'
+import { rest } from './on-demand.js'
 import { spawn } from './spawn.js'
 import type { SpawnOptions } from './spawn-options.js'
 import { unwrap } from './system-call-error.js'
@@ -24,7 +23,8 @@ export class Namespace {
   readonly #plan: Plan
 
   constructor(options?: NamespaceOptions) {
-    this.#plan = new Plan(options, Namespace as unknown as Caller)
+    const { Plan } = rest()
+    this.#plan = new Plan(options, new.target as unknown as Caller)
   }
 
   /** A copy of what was given, which cannot be changed. */
@@ -48,9 +48,9 @@ export class Namespace {
     const hasChild = (['privatePid', 'privateUser', 'privateTime'] as const).filter((name) => options[name])
     if (hasChild.length > 0) throw needsChild(hasChild, setup)
     const { bits, setup: request } = this.#plan.forThreads(setup)
-    say('setup', [...lines, ...steps(bits, request)])
+    say('setup', [...lines, ...rest().steps(bits, request)])
     if (bits === 0) return
-    const circumstances = () => ({ hint: hints.setup(bits) })
+    const circumstances = () => ({ hint: rest().hints.setup(bits) })
     const isSeparate = unwrap(binding.setupEveryThread(bits, request, canKeepInStep()), circumstances, setup)
     if (isSeparate) keepInStep()
   }
@@ -73,6 +73,7 @@ export class Namespace {
    */
   async run<A extends readonly unknown[], T>(fn: (...args: A) => T | Promise<T>, ...args: A): Promise<T> {
     const { run } = this
+    const { runIn, steps } = rest()
     if (typeof fn !== 'function') throw invalidArgType('fn', 'of type function', fn, run)
     const request = this.#plan.forClone(run)
     if (request.setup) say('run', [...this.#plan.lines, ...steps(request.flags, request.setup)])
@@ -102,6 +103,7 @@ export class Namespace {
 
 /** Node sends SIGTERM, or what killSignal says. */
 function killAfter(child: ChildProcess, signal: AbortSignal): void {
+  const { GRACE } = rest()
   let timer: NodeJS.Timeout | undefined
   const abort = () => {
     timer = setTimeout(() => child.kill('SIGKILL'), GRACE)

@@ -318,7 +318,7 @@ function unused(found: Found): Found {
 let known: { exportsOf: ExportsOf; found: Found } | undefined
 let forgetDate: (() => void) | undefined
 
-const more = (rejections?: Map<unknown, unknown>, forgetDate?: () => void) => () => {
+const droppingRejectionsAndDate = (rejections?: Map<unknown, unknown>, forgetDate?: () => void) => () => {
   rejections?.clear()
   forgetDate?.()
 }
@@ -345,14 +345,14 @@ export function nodeInternals(): NodeInternals {
   if (forgetDate === undefined && exportsOf('internal/http').utcDate !== undefined) {
     forgetDate = lookUp('internal/http', 'utcDate', 'resetCache') as () => void
   }
-  const of = (found: Found, dropMore: () => void): NodeInternals => ({
+  const of = (found: Found, dropRejectionsAndDate: () => void): NodeInternals => ({
     drop() {
       drop(found)
-      dropMore()
+      dropRejectionsAndDate()
     },
     forgetCallers: () => forgetCallers(found),
     reseed: () => reseed(found),
-    standIn: () => of(unused(found), more()),
+    standIn: () => of(unused(found), droppingRejectionsAndDate()),
   })
-  return of(found, more(rejections, forgetDate))
+  return of(found, droppingRejectionsAndDate(rejections, forgetDate))
 }

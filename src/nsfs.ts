@@ -1,6 +1,6 @@
 import binding = require('../binding.js')
 
-import { hints } from './hints.js'
+import { rest } from './on-demand.js'
 import { unwrap } from './system-call-error.js'
 import { int32 } from './validate.js'
 
@@ -15,7 +15,7 @@ import { int32 } from './validate.js'
 export function nsGetUserns(fd: number): number {
   return unwrap(
     binding.nsGetUserns(int32(fd, 'fd', nsGetUserns)),
-    () => ({ hint: hints.nsfs(fd, '4.9') }),
+    () => ({ hint: rest().hints.nsfs(fd, '4.9') }),
     nsGetUserns,
   )
 }
@@ -31,7 +31,7 @@ export function nsGetUserns(fd: number): number {
 export function nsGetParent(fd: number): number {
   return unwrap(
     binding.nsGetParent(int32(fd, 'fd', nsGetParent)),
-    () => ({ hint: hints.nsfs(fd, '4.9', ['pid', 'user']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '4.9', ['pid', 'user']) }),
     nsGetParent,
   )
 }
@@ -46,7 +46,7 @@ export function nsGetParent(fd: number): number {
 export function nsGetNstype(fd: number): number {
   return unwrap(
     binding.nsGetNstype(int32(fd, 'fd', nsGetNstype)),
-    () => ({ hint: hints.nsfs(fd, '4.11') }),
+    () => ({ hint: rest().hints.nsfs(fd, '4.11') }),
     nsGetNstype,
   )
 }
@@ -61,7 +61,7 @@ export function nsGetNstype(fd: number): number {
 export function nsGetOwnerUid(fd: number): number {
   return unwrap(
     binding.nsGetOwnerUid(int32(fd, 'fd', nsGetOwnerUid)),
-    () => ({ hint: hints.nsfs(fd, '4.11', ['user']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '4.11', ['user']) }),
     nsGetOwnerUid,
   )
 }
@@ -74,7 +74,11 @@ export function nsGetOwnerUid(fd: number): number {
  * @throws {SystemCallError} `ENOTTY`: `fd` is of no namespace, or the kernel is older; `EBADF`.
  */
 export function nsGetId(fd: number): bigint {
-  return unwrap(binding.nsGetId(int32(fd, 'fd', nsGetId)), () => ({ hint: hints.nsfs(fd, '6.18') }), nsGetId)
+  return unwrap(
+    binding.nsGetId(int32(fd, 'fd', nsGetId)),
+    () => ({ hint: rest().hints.nsfs(fd, '6.18') }),
+    nsGetId,
+  )
 }
 
 /**
@@ -87,7 +91,7 @@ export function nsGetId(fd: number): bigint {
 export function nsGetMntnsId(fd: number): bigint {
   return unwrap(
     binding.nsGetMntnsId(int32(fd, 'fd', nsGetMntnsId)),
-    () => ({ hint: hints.nsfs(fd, '6.11', ['mnt']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '6.11', ['mnt']) }),
     nsGetMntnsId,
   )
 }
@@ -104,7 +108,7 @@ export function nsGetPidFromPidns(fd: number, pid: number): number {
   const [descriptor, number] = [int32(fd, 'fd', nsGetPidFromPidns), int32(pid, 'pid', nsGetPidFromPidns)]
   return unwrap(
     binding.nsGetPidFromPidns(descriptor, number),
-    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '6.11', ['pid']) }),
     nsGetPidFromPidns,
   )
 }
@@ -120,7 +124,7 @@ export function nsGetTgidFromPidns(fd: number, tgid: number): number {
   const [descriptor, number] = [int32(fd, 'fd', nsGetTgidFromPidns), int32(tgid, 'tgid', nsGetTgidFromPidns)]
   return unwrap(
     binding.nsGetTgidFromPidns(descriptor, number),
-    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '6.11', ['pid']) }),
     nsGetTgidFromPidns,
   )
 }
@@ -136,7 +140,7 @@ export function nsGetPidInPidns(fd: number, pid: number): number {
   const [descriptor, number] = [int32(fd, 'fd', nsGetPidInPidns), int32(pid, 'pid', nsGetPidInPidns)]
   return unwrap(
     binding.nsGetPidInPidns(descriptor, number),
-    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '6.11', ['pid']) }),
     nsGetPidInPidns,
   )
 }
@@ -152,7 +156,7 @@ export function nsGetTgidInPidns(fd: number, tgid: number): number {
   const [descriptor, number] = [int32(fd, 'fd', nsGetTgidInPidns), int32(tgid, 'tgid', nsGetTgidInPidns)]
   return unwrap(
     binding.nsGetTgidInPidns(descriptor, number),
-    () => ({ hint: hints.nsfs(fd, '6.11', ['pid']) }),
+    () => ({ hint: rest().hints.nsfs(fd, '6.11', ['pid']) }),
     nsGetTgidInPidns,
   )
 }

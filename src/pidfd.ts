@@ -1,6 +1,6 @@
 import binding = require('../binding.js')
 
-import { hints } from './hints.js'
+import { rest } from './on-demand.js'
 import { check, unwrap } from './system-call-error.js'
 import { int32, signalNumber, uint32 } from './validate.js'
 
@@ -17,7 +17,7 @@ export function pidfdOpen(pid: number, flags: number = 0): number {
   const bits = uint32(flags, 'flags', pidfdOpen)
   return unwrap(
     binding.pidfdOpen(int32(pid, 'pid', pidfdOpen), bits),
-    () => ({ hint: hints.since('5.3') }),
+    () => ({ hint: rest().hints.since('5.3') }),
     pidfdOpen,
   )
 }
@@ -34,7 +34,11 @@ export function pidfdSendSignal(pidfd: number, signal: NodeJS.Signals | number, 
   const fd = int32(pidfd, 'pidfd', pidfdSendSignal)
   const number = signalNumber(signal, 'signal', pidfdSendSignal)
   const bits = uint32(flags, 'flags', pidfdSendSignal)
-  check(binding.pidfdSendSignal(fd, number, bits), () => ({ hint: hints.since('5.1') }), pidfdSendSignal)
+  check(
+    binding.pidfdSendSignal(fd, number, bits),
+    () => ({ hint: rest().hints.since('5.1') }),
+    pidfdSendSignal,
+  )
 }
 
 /**
@@ -47,5 +51,5 @@ export function pidfdSendSignal(pidfd: number, signal: NodeJS.Signals | number, 
 export function pidfdGetfd(pidfd: number, targetFd: number): number {
   const fd = int32(pidfd, 'pidfd', pidfdGetfd)
   const target = int32(targetFd, 'targetFd', pidfdGetfd)
-  return unwrap(binding.pidfdGetfd(fd, target), () => ({ hint: hints.pidfdGetfd }), pidfdGetfd)
+  return unwrap(binding.pidfdGetfd(fd, target), () => ({ hint: rest().hints.pidfdGetfd }), pidfdGetfd)
 }

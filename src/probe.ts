@@ -1,7 +1,7 @@
 import binding = require('../binding.js')
 
 import type { NamespaceType } from './flags.js'
-import { hints } from './hints.js'
+import { rest } from './on-demand.js'
 import { describe, unwrap } from './system-call-error.js'
 
 /** What {@link probe} tells of. */
@@ -41,13 +41,13 @@ export type Supported = { ok: true } | { ok: false; reason: string; hint?: strin
  * pid namespace that `unshare('pid')` has made for the first child.
  */
 export function probe(): Readonly<Record<Feature, Supported>> {
-  const findings = unwrap(binding.probe(), () => ({ hint: hints.clone }), probe)
+  const findings = unwrap(binding.probe(), () => ({ hint: rest().hints.clone }), probe)
   const entries = findings.map(({ feature, failure, missing }): [string, Supported] => {
     if (missing !== undefined)
-      return [feature, { ok: false, reason: missing, ...advice(hints.missing(feature)) }]
+      return [feature, { ok: false, reason: missing, ...advice(rest().hints.missing(feature)) }]
     if (failure === undefined) return [feature, { ok: true }]
     const [code, reason] = describe(failure)
-    const hint = hints.feature(feature, { ...failure, code })
+    const hint = rest().hints.feature(feature, { ...failure, code })
     return [feature, { ok: false, reason: `${code}: ${reason}, ${failure.syscall}`, ...advice(hint) }]
   })
   return Object.freeze(Object.fromEntries(entries)) as Readonly<Record<Feature, Supported>>

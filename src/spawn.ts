@@ -3,24 +3,11 @@ import type {
   ChildProcessWithoutNullStreams,
   SpawnOptionsWithoutStdio as NodeSpawnOptionsWithoutStdio,
 } from 'node:child_process'
-import { createChild, endInTime, endOnAbort, type Inner } from './child-process.js'
-import { checkAbortSignal, normalized } from './normalized.js'
-import { ProcessHandle } from './process-handle.js'
-import { checkedSpawnOptions, type NamespaceSpawnOptions, type SpawnOptions } from './spawn-options.js'
-import { isArray } from './validate.js'
+import { rest } from './on-demand.js'
+import type { NamespaceSpawnOptions, SpawnOptions } from './spawn-options.js'
 
 /** A ChildProcess that has a pidfd, close-on-exec and the library's to close, while its process runs. */
 export type Spawned<T extends ChildProcess = ChildProcess> = T & { readonly pidfd?: number }
-
-/** One getter for all: with one of its own each ChildProcess would have a shape of its own. */
-const PIDFD: PropertyDescriptor & ThisType<Inner> = {
-  get() {
-    const handle = this._handle
-    return handle instanceof ProcessHandle ? handle.pidfd : undefined
-  },
-  enumerable: true,
-  configurable: true,
-}
 
 /**
  * child_process.spawn, with namespaces. Same arguments, same events, same streams, same errors; code written for
@@ -60,24 +47,5 @@ export function spawn(
   args?: readonly string[] | SpawnOptions,
   options?: SpawnOptions,
 ): Spawned {
-  // As child_process tells them apart.
-  const hasNoArgs = typeof args === 'object' && args !== null && !isArray(args)
-  const checked = checkedSpawnOptions(hasNoArgs ? args : options, false, spawn)
-  const { signal, timeout, killSignal } = checked.nodes as Pick<
-    SpawnOptions,
-    'signal' | 'timeout' | 'killSignal'
-  >
-  const prepared = normalized(command, hasNoArgs ? undefined : args, checked.nodes)
-  checkAbortSignal(signal, spawn)
-  const child = createChild((inner) => new ProcessHandle(inner, prepared, checked, spawn))
-  const handle = child._handle as ProcessHandle
-  Object.defineProperty(child, 'pidfd', PIDFD)
-  try {
-    child.spawn(prepared)
-  } catch (error) {
-    throw handle.thrown(error)
-  }
-  if (timeout) endInTime(child, timeout, killSignal)
-  if (signal) endOnAbort(child, signal, killSignal)
-  return child
+  return rest().startSpawn(command, args, options, spawn)
 }

@@ -2,8 +2,7 @@ import binding = require('../binding.js')
 
 import { invalidArgType, invalidArgValue } from './argument-errors.js'
 import { KCMP_EPOLL_TFD } from './constants.js'
-import { hints } from './hints.js'
-import { pivotRootHint } from './pivot-root-hint.js'
+import { rest } from './on-demand.js'
 import { check, unwrap } from './system-call-error.js'
 import { int32, isRecord, options, text, uint32 } from './validate.js'
 import { refreshWorkingDirectory } from './working-directory.js'
@@ -20,7 +19,11 @@ import { refreshWorkingDirectory } from './working-directory.js'
 export function pivotRoot(newRoot: string, putOld: string): void {
   const path = text(newRoot, 'newRoot', pivotRoot)
   const dest = text(putOld, 'putOld', pivotRoot)
-  check(binding.pivotRoot(path, dest), () => ({ path, dest, hint: pivotRootHint(path, dest) }), pivotRoot)
+  check(
+    binding.pivotRoot(path, dest),
+    () => ({ path, dest, hint: rest().pivotRootHint(path, dest) }),
+    pivotRoot,
+  )
   refreshWorkingDirectory()
 }
 
@@ -59,7 +62,7 @@ export function kcmp(
   return unwrap(outcome, kcmpCircumstances, kcmp) as 0 | 1 | 2 | 3
 }
 
-const kcmpCircumstances = () => ({ hint: hints.kcmp })
+const kcmpCircumstances = () => ({ hint: rest().hints.kcmp })
 
 function plainIndex(idx2: unknown): number {
   if (isRecord(idx2)) throw invalidArgValue('idx2', 'can be a slot with KCMP_EPOLL_TFD only', idx2, kcmp)
@@ -97,7 +100,7 @@ function compareEpoll(pid1: number, pid2: number, idx1: number, idx2: unknown): 
  * @throws {SystemCallError} `EPERM` without CAP_NET_ADMIN over the network namespace.
  */
 export function configureLoopback(): void {
-  check(binding.configureLoopback(), () => ({ hint: hints.network }), configureLoopback)
+  check(binding.configureLoopback(), () => ({ hint: rest().hints.network }), configureLoopback)
 }
 
 /**
@@ -108,7 +111,11 @@ export function configureLoopback(): void {
  * @throws {SystemCallError} `EINVAL`: too long; `EPERM` without CAP_SYS_ADMIN over the UTS namespace.
  */
 export function sethostname(name: string): void {
-  check(binding.sethostname(text(name, 'name', sethostname)), () => ({ hint: hints.hostname }), sethostname)
+  check(
+    binding.sethostname(text(name, 'name', sethostname)),
+    () => ({ hint: rest().hints.hostname }),
+    sethostname,
+  )
 }
 
 /**
@@ -121,7 +128,7 @@ export function sethostname(name: string): void {
 export function setdomainname(name: string): void {
   check(
     binding.setdomainname(text(name, 'name', setdomainname)),
-    () => ({ hint: hints.hostname }),
+    () => ({ hint: rest().hints.hostname }),
     setdomainname,
   )
 }

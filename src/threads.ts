@@ -3,7 +3,7 @@ import binding = require('../binding.js')
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
 import { CLONE_NEWNS } from './constants.js'
 import { type Flags, flagBits } from './flags.js'
-import { hints } from './hints.js'
+import { rest } from './on-demand.js'
 import { check, unwrap } from './system-call-error.js'
 import { int32, options } from './validate.js'
 import { canKeepInStep, keepInStep, refreshWorkingDirectory } from './working-directory.js'
@@ -36,7 +36,7 @@ export interface ThreadOptions {
 export function unshare(flags: Flags, options?: ThreadOptions): void {
   const bits = flagBits(flags, 'flags', unshare)
   const everyThread = wantsEveryThread(options, unshare)
-  const circumstances = () => ({ hint: hints.unshare(bits, everyThread) })
+  const circumstances = () => ({ hint: rest().hints.unshare(bits, everyThread) })
   if (everyThread) {
     if (unwrap(binding.unshareEveryThread(bits, canKeepInStep()), circumstances, unshare)) keepInStep()
   } else {
@@ -60,7 +60,7 @@ export function setns(fd: number, nstype: Flags = 0, options?: ThreadOptions): v
   const descriptor = int32(fd, 'fd', setns)
   const bits = flagBits(nstype, 'nstype', setns)
   const everyThread = wantsEveryThread(options, setns)
-  const circumstances = () => ({ hint: hints.setns(descriptor, bits, everyThread) })
+  const circumstances = () => ({ hint: rest().hints.setns(descriptor, bits, everyThread) })
   if (everyThread) {
     if (unwrap(binding.setnsEveryThread(descriptor, bits, canKeepInStep()), circumstances, setns))
       keepInStep()

@@ -1,4 +1,3 @@
-import { constants as os } from 'node:os'
 import { type Caller, invalidArgType, invalidArgValue, outOfRange, unknownSignal } from './argument-errors.js'
 
 const INT32_MIN = -(2 ** 31)
@@ -123,6 +122,7 @@ export function boolean(value: unknown, name: string, caller: Caller): boolean {
 export function signalNumber(value: unknown, name: string, caller: Caller): number {
   if (typeof value === 'number') return int32(value, name, caller)
   if (typeof value !== 'string') throw invalidArgType(name, 'of type string or number', value, caller)
+  const { constants: os }: typeof import('node:os') = require('node:os')
   const number = Object.hasOwn(os.signals, value) ? os.signals[value as NodeJS.Signals] : undefined
   if (number === undefined) throw unknownSignal(value, caller)
   return number

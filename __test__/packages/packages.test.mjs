@@ -96,9 +96,10 @@ const filesIn = async (name) =>
 
 test('The package has its code, its types, and what is said of it', async (t) => {
   const types = readdirSync(path.join(root, 'src')).map((file) => `dist/${file.replace('.ts', '.d.ts')}`)
-  const others = ['binding.d.ts', 'binding.js', 'dist/index.js', 'index.d.ts', 'index.js', 'package.json']
+  const others = ['binding.d.ts', 'binding.js', 'index.d.ts', 'index.js', 'package.json']
+  const bundles = ['dist/library.js', 'dist/rest.js']
   const texts = ['CHANGELOG.md', 'LICENSE', 'README.md']
-  t.deepEqual(await filesIn(manifest.name), [...types, ...others, ...texts].sort())
+  t.deepEqual(await filesIn(manifest.name), [...types, ...bundles, ...others, ...texts].sort())
 })
 
 test("A platform's package has its binary", async (t) => {

@@ -125,26 +125,37 @@ test("to load it loads no module of Node's", async (t) => {
   t.deepEqual(loaded, [])
 })
 
-test('what is loaded at first use is there where its file is not any more', async (t) => {
-  const directory = mkdtempSync(path.join(os.tmpdir(), 'linux-clone-import-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  const addon = readdirSync(repository).find((name) => name.endsWith('.node'))
-  for (const name of ['index.js', 'binding.js', 'dist', 'package.json', addon])
-    cpSync(path.join(repository, name), path.join(directory, name), { recursive: true })
-  const program = `
-    const lib = require(process.argv[1])
-    require('node:fs').rmSync(process.argv[1], { recursive: true })
-    const { stdout } = lib.spawnSync('echo', ['spawned'], { encoding: 'utf8' })
-    let refusal
-    try { lib.kcmp(-1, -1, lib.KCMP_VM) } catch ({ code, hint }) { refusal = [code, typeof hint] }
-    const run = async () => {
-      const { code } = process.arch === 'x64' || process.arch === 'arm64' ? await lib.clone(() => 6).wait() : { code: 6 }
-      console.log(JSON.stringify([stdout, refusal, code]))
-    }
-    run()`
-  const output = await run(process.execPath, '--eval', program, directory)
-  t.deepEqual(JSON.parse(output), ['spawned\n', ['ESRCH', 'undefined'], 6])
-})
+const CHANGES = {
+  'is not any more': (fs, root) => fs.rmSync(root, { recursive: true }),
+  "is somebody else's": (fs, root) => {
+    for (const name of ['library', 'rest']) fs.writeFileSync(`${root}/dist/${name}.js`, 'process.exit(9)')
+  },
+}
+
+for (const [what, change] of Object.entries(CHANGES)) {
+  test(`what is loaded at first use is ours where its file ${what}`, async (t) => {
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'linux-clone-import-'))
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+    const addon = readdirSync(repository).find((name) => name.endsWith('.node'))
+    for (const name of ['index.js', 'binding.js', 'dist', 'package.json', addon])
+      cpSync(path.join(repository, name), path.join(directory, name), { recursive: true })
+    const program = `
+      const root = process.argv[1]
+      const lib = require(root)
+      const change = ${change}
+      change(require('node:fs'), root)
+      const { stdout } = lib.spawnSync('echo', ['spawned'], { encoding: 'utf8' })
+      let refusal
+      try { lib.kcmp(-1, -1, lib.KCMP_VM) } catch ({ code, hint }) { refusal = [code, typeof hint] }
+      const run = async () => {
+        const { code } = process.arch === 'x64' || process.arch === 'arm64' ? await lib.clone(() => 6).wait() : { code: 6 }
+        console.log(JSON.stringify([stdout, refusal, code]))
+      }
+      run()`
+    const output = await run(process.execPath, '--eval', program, directory)
+    t.deepEqual(JSON.parse(output), ['spawned\n', ['ESRCH', 'undefined'], 6])
+  })
+}
 
 test('the loader knows every platform that there is a package for', (t) => {
   const text = readFileSync(path.join(repository, 'binding.js'), 'utf8')

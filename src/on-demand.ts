@@ -4,8 +4,8 @@ type Rest = typeof import('./rest.js')
 
 const filename = require.resolve('./rest.js')
 
-/** By the time that it is needed the file may be out of reach: in another root, under a mount, or somebody else's. */
-const bytes = readFileSync(filename)
+/** By the time that it is needed the file's place may be in another root, where what is there is somebody else's. */
+const text = readFileSync(filename)
 
 /** As they are before anybody puts others in their place, as tests do that make time stand still. */
 const own = { nextTick: process.nextTick, setImmediate }
@@ -22,12 +22,8 @@ export function rest(): Rest {
 }
 
 function load(): Rest {
-  try {
-    return require('./rest.js')
-  } catch {
-    const { compileFunction }: typeof import('node:vm') = require('node:vm')
-    const module: { exports: unknown } = { exports: {} }
-    compileFunction(bytes.toString(), ['module', 'require'], { filename })(module, require)
-    return module.exports as Rest
-  }
+  const { compileFunction }: typeof import('node:vm') = require('node:vm')
+  const module: { exports: unknown } = { exports: {} }
+  compileFunction(text.toString(), ['module', 'require'], { filename })(module, require)
+  return module.exports as Rest
 }

@@ -321,15 +321,11 @@ export interface SocketPair {
   theirs: number
 }
 
-/** A program that runs. */
-export interface Spawned {
-  /** Of the program, or of init. */
-  pid: number
-  /** Of the same process. */
-  pidfd: number
-  /** Where init reports the program's end; -1 where there is none. */
-  status: number
-}
+/**
+ * A program that runs: the pid of it, or of init; the pidfd of the same process; and where init reports the program's end, -1
+ * where there is none.
+ */
+export type Spawned = [field0: number, field1: number, field2: number]
 
 /** A program that has ended. */
 export interface SpawnedSync {
@@ -399,18 +395,13 @@ export declare function unshare(bits: number): Failure | null
 /** unshare(2) for every thread: whether threads have working directories of their own since then. */
 export declare function unshareEveryThread(bits: number, maySeparate: boolean): Outcome<boolean>
 
-/** What has come of waiting: how the process has ended, if it has. */
-export interface Waited {
-  ended: boolean
-  code?: number
-  signal?: number
-}
-
 /**
  * Waits for the end of a process, and reaps it where it is a child of this one; init may have reported by `status` how a
- * program has ended (-1: there is none).
+ * program has ended (-1: there is none). An exit code, or the negative number of a signal; null: it runs.
+ *
+ * An object would cost more than the system call.
  */
-export declare function waitSpawned(pidfd: number, status: number, block: boolean): Outcome<Waited>
+export declare function waitSpawned(pidfd: number, status: number, block: boolean): Outcome<number | undefined | null>
 
 /** A pipe that holds much: `ours` is the end to read. */
 export declare function widePipe(): Outcome<SocketPair>

@@ -93,8 +93,8 @@ function isPlain(file: unknown, args: unknown, options: Given): boolean {
     isAbsent(options.windowsVerbatimArguments, isBoolean) &&
     isAbsent(maxBuffer, (most) => typeof most === 'number' && most >= 0) &&
     isAbsent(input, (given) => typeof given === 'string' || ArrayBuffer.isView(given)) &&
-    // What Node passes on to children of its own accord, and its permission model.
-    !process.env.NODE_V8_COVERAGE &&
+    // What Node adds to the environment that it is given, and its permission model.
+    !(env && process.env.NODE_V8_COVERAGE) &&
     (process as { permission?: object }).permission === undefined
   )
 }

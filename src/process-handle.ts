@@ -63,7 +63,7 @@ export class ProcessHandle extends AsyncResource implements Handle {
     const pairs: Pair[] = []
     let errno = 0
     try {
-      const { pid, pidfd, status } = this.#start(stdio, pairs)
+      const [pid, pidfd, status] = this.#start(stdio, pairs)
       this.pid = pid
       this.#process = new StartedProcess(pid, pidfd, status, (end) => {
         this.runInAsyncScope(leave, undefined, this.#child, end)

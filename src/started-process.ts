@@ -73,9 +73,9 @@ export class StartedProcess {
   reap(block: boolean, caller: Caller): ExitStatus | undefined {
     if (this.#status) return this.#status
     const outcome = binding.waitSpawned(this.#pidfd, this.#report, block)
-    const { ended, code = null, signal } = unwrap(outcome, () => ({}), caller)
-    if (!ended) return undefined
-    this.#status = { code, signal: signal === undefined ? null : signalName(signal) }
+    const ended = unwrap(outcome, () => ({}), caller)
+    if (ended == null) return undefined
+    this.#status = ended < 0 ? { code: null, signal: signalName(-ended) } : { code: ended, signal: null }
     StartedProcess.running.delete(this)
     this.#pidfd = -1
     try {

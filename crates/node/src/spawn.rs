@@ -87,24 +87,16 @@ pub struct IsolationRequest {
     pub rlimits: Vec<Rlimit>,
 }
 
-/// A program that runs.
-#[napi(object)]
-pub struct Spawned {
-    /// Of the program, or of init.
-    pub pid: i32,
-    /// Of the same process.
-    pub pidfd: i32,
-    /// Where init reports the program's end; -1 where there is none.
-    pub status: i32,
-}
+/// A program that runs: the pid of it, or of init; the pidfd of the same process; and where init reports the program's end, -1
+/// where there is none.
+#[napi(array)]
+pub struct Spawned(pub i32, pub i32, pub i32);
 
 /// Starts a program, and returns when exec has worked, or a step has failed.
 #[napi]
 pub fn spawn_process(request: SpawnRequest) -> Result<Outcome<Spawned>> {
-    Ok(outcome(spawn::spawn(request.try_into()?), |spawned| Spawned {
-        pid: spawned.pid.as_raw(),
-        pidfd: number(spawned.pidfd),
-        status: spawned.report.map_or(-1, number),
+    Ok(outcome(spawn::spawn(request.try_into()?), |spawned| {
+        Spawned(spawned.pid.as_raw(), number(spawned.pidfd), spawned.report.map_or(-1, number))
     }))
 }
 

@@ -227,6 +227,20 @@ test('The program finds init in its place, with nothing of the parent, however l
   t.regex(found, /^init\n\/memfd:linux-clone-init \(deleted\)\npipe:\[\d+\]\n$/)
 })
 
+test('Init can do nothing but what it has to, whoever traces it; signals it passes on to another user', async (t) => {
+  const fields = 'CapInh CapPrm CapEff NoNewPrivs Seccomp'
+  t.is(
+    await shell(t, `for i in ${fields}; do grep ^$i: /proc/1/status; done`, processes()),
+    ['CapInh:\t0', 'CapPrm:\t20', 'CapEff:\t20', 'NoNewPrivs:\t1', 'Seccomp:\t2']
+      .map((line) => line.replace(/(Cap.*\t)(.*)/, (_, name, set) => name + set.padStart(16, '0')))
+      .join('\n'),
+  )
+  if (!isRoot) return
+  const child = lib.spawn('sleep', ['150'], processes({ uid: 1000, gid: 1000 }))
+  t.true(child.kill('SIGUSR1'))
+  t.deepEqual(await once(child, 'exit'), [null, 'SIGUSR1'])
+})
+
 test('Whoever is root where a program comes in cannot look into it before exec, when its memory is ours', async (t) => {
   if (!available(t, hasStrace(), 'strace')) return
   const file = path.join(temporaryDirectory(t), 'seen')

@@ -1,5 +1,8 @@
 //! Pid 1 of a new pid namespace: it reaps orphans, passes signals on to the program, and ends with it.
 //!
+//! A program that is root of its user namespace can trace it, and have it do what the program's own filter, limits and
+//! capabilities forbid. So it can do nothing but what it has to.
+//!
 //! It outlives the set-up, and must not stay in the memory of the parent, which it shares until then. So it executes this
 //! library's own code, which is copied into a file in memory once: a static program as the kernel sees it, that needs no
 //! file system, no libc and no relocation, and a few pages.
@@ -25,11 +28,18 @@ pub use executable::{enter, image};
 /// Whether the code can be executed on its own on this processor; else a copy of this process runs it.
 pub const IS_EXECUTABLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-#[cfg(target_arch = "x86_64")]
-unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
-    let result: isize;
-    let [first, second, third, fourth] = arguments;
+/// Those arguments that are not given are 0, which prctl(2) wants.
+unsafe fn system_call<const COUNT: usize>(number: c_long, arguments: [usize; COUNT]) -> isize {
+    let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
     // SAFETY: the caller says what the call may do to memory.
+    unsafe { raw_system_call(number, [argument(0), argument(1), argument(2), argument(3), argument(4)]) }
+}
+
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
+    let result: isize;
+    let [first, second, third, fourth, fifth] = arguments;
+    // SAFETY: as above.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -38,6 +48,7 @@ unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
             in("rsi") second,
             in("rdx") third,
             in("r10") fourth,
+            in("r8") fifth,
             out("rcx") _,
             out("r11") _,
             options(nostack),
@@ -47,10 +58,10 @@ unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
 }
 
 #[cfg(target_arch = "aarch64")]
-unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
+unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
     let result: isize;
-    let [first, second, third, fourth] = arguments;
-    // SAFETY: the caller says what the call may do to memory.
+    let [first, second, third, fourth, fifth] = arguments;
+    // SAFETY: as above.
     unsafe {
         std::arch::asm!(
             "svc 0",
@@ -59,6 +70,7 @@ unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
             in("x1") second,
             in("x2") third,
             in("x3") fourth,
+            in("x4") fifth,
             options(nostack),
         );
     }
@@ -66,10 +78,10 @@ unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn system_call(number: c_long, arguments: [usize; 4]) -> isize {
-    let [first, second, third, fourth] = arguments;
-    // SAFETY: the caller says what the call may do to memory.
-    let result = unsafe { libc::syscall(number, first, second, third, fourth) };
+unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
+    let [first, second, third, fourth, fifth] = arguments;
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
     if result < 0 { -1 } else { result as isize }
 }
 
@@ -86,21 +98,93 @@ struct SignalInformation {
 /// waits for `ready`, an eventfd: it is to find nothing of the parent's here.
 pub fn run(program: c_int, report: c_int, ready: c_int) -> ! {
     // SAFETY: a C string of fewer than 16 bytes.
-    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"init".as_ptr() as usize, 0, 0]) };
+    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"init".as_ptr() as usize]) };
     close_all_but(report, ready);
+    give_up_privileges();
     let one: u64 = 1;
     // SAFETY: the bytes of an integer.
-    unsafe { system_call(libc::SYS_write, [ready as usize, &raw const one as usize, size_of::<u64>(), 0]) };
+    unsafe { system_call(libc::SYS_write, [ready as usize, &raw const one as usize, size_of::<u64>()]) };
     // SAFETY: integers only.
-    unsafe { system_call(libc::SYS_close, [ready as usize, 0, 0, 0]) };
+    unsafe { system_call(libc::SYS_close, [ready as usize]) };
     loop {
         reap(program, report);
         let signal = next_signal();
         if signal > 0 && signal != libc::SIGCHLD {
             // SAFETY: integers only.
-            unsafe { system_call(libc::SYS_kill, [program as usize, signal as usize, 0, 0]) };
+            unsafe { system_call(libc::SYS_kill, [program as usize, signal as usize]) };
         }
     }
+}
+
+/// Its own calls, which are all that is allowed: an allow-list of [`FILTER`].
+const CALLS: [c_long; 6] = [
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_kill,
+    libc::SYS_wait4,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_exit_group,
+];
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+#[cfg(target_arch = "arm")]
+const ARCHITECTURE: u32 = 0x4000_0028;
+#[cfg(target_arch = "riscv64")]
+const ARCHITECTURE: u32 = 0xc000_00f3;
+#[cfg(target_arch = "s390x")]
+const ARCHITECTURE: u32 = 0x8000_0016;
+#[cfg(target_arch = "powerpc64")]
+const ARCHITECTURE: u32 = 0xc000_0015;
+
+/// Calls by the numbers of the processor's other modes are none of these, nor are x32's.
+static FILTER: [libc::sock_filter; 4 + CALLS.len() + 1] = filter();
+
+const fn filter() -> [libc::sock_filter; 4 + CALLS.len() + 1] {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const fn instruction(code: u16, yes: u8, no: u8, k: u32) -> libc::sock_filter {
+        libc::sock_filter { code, jt: yes, jf: no, k }
+    }
+    let last = 3 + CALLS.len();
+    let refuse = instruction(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let mut filter = [refuse; 4 + CALLS.len() + 1];
+    // Of struct seccomp_data: the architecture is the second word, the number of the call the first.
+    filter[0] = instruction(LOAD, 0, 0, 4);
+    filter[1] = instruction(EQUAL, 0, last as u8 - 2, ARCHITECTURE);
+    filter[2] = instruction(LOAD, 0, 0, 0);
+    let mut index = 0;
+    while index < CALLS.len() {
+        let place = 3 + index;
+        filter[place] = instruction(EQUAL, (last - place) as u8, 0, CALLS[index] as u32);
+        index += 1;
+    }
+    filter[last + 1] = instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
+    filter
+}
+
+/// Where the kernel has no filters, or another one forbids them, it is capabilities that are given up alone, all but the one
+/// for signals.
+fn give_up_privileges() {
+    const VERSION_3: u32 = 0x2008_0522;
+    const KILL: u32 = 1 << 5;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let sets: [u32; 6] = [KILL, KILL, 0, 0, 0, 0];
+    let program = libc::sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
+    // SAFETY: structures as the kernel has them.
+    unsafe {
+        system_call(libc::SYS_capset, [&raw const header as usize, &raw const sets as usize]);
+    }
+    // SAFETY: integers only.
+    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1]) };
+    let mode = libc::SECCOMP_MODE_FILTER as usize;
+    // SAFETY: the program is as the kernel has it.
+    unsafe {
+        system_call(libc::SYS_prctl, [libc::PR_SET_SECCOMP as usize, mode, &raw const program as usize])
+    };
 }
 
 /// Neither the parent's descriptors nor the program's are held open.
@@ -112,7 +196,7 @@ fn close_all_but(one: c_int, other: c_int) {
             return 0;
         }
         // SAFETY: integers only.
-        unsafe { system_call(libc::SYS_close_range, [first as usize, last as usize, 0, 0]) }
+        unsafe { system_call(libc::SYS_close_range, [first as usize, last as usize, 0]) }
     };
     if low > 0 {
         close(0, low.wrapping_sub(1));
@@ -126,7 +210,7 @@ fn close_all_but(one: c_int, other: c_int) {
     while descriptor < 1024 {
         if descriptor != low && descriptor != high {
             // SAFETY: integers only.
-            unsafe { system_call(libc::SYS_close, [descriptor as usize, 0, 0, 0]) };
+            unsafe { system_call(libc::SYS_close, [descriptor as usize]) };
         }
         descriptor = descriptor.wrapping_add(1);
     }
@@ -171,7 +255,7 @@ fn reap(program: c_int, report: c_int) {
             unsafe {
                 system_call(
                     libc::SYS_write,
-                    [report as usize, &raw const status as usize, size_of::<c_int>(), 0],
+                    [report as usize, &raw const status as usize, size_of::<c_int>()],
                 )
             };
             let signal = status & 0x7f;
@@ -184,7 +268,7 @@ fn reap(program: c_int, report: c_int) {
 fn exit(code: c_int) -> ! {
     loop {
         // SAFETY: integers only.
-        unsafe { system_call(libc::SYS_exit_group, [code as usize, 0, 0, 0]) };
+        unsafe { system_call(libc::SYS_exit_group, [code as usize]) };
     }
 }
 

@@ -1377,11 +1377,11 @@ test('Symbol.asyncDispose kills a child that runs, and waits for it', async (t) 
 
 test('no zombie and no descriptor is left where nobody waits and the loop turns', async (t) => {
   const { left, pidfds, pids } = await inProcess(
-    async ({ lib, fs, until, outside }) => {
+    async ({ lib, until, isChild, outside }) => {
       const children = Array.from({ length: 20 }, (_, i) =>
         lib.clone(i % 2 ? () => i : async () => i).unref(),
       )
-      await until(() => children.every(({ pid }) => !fs.existsSync(`/proc/${pid}`)))
+      await until(() => !children.some(({ pid }) => isChild(pid)))
       const left = await outside()
       return {
         left,
@@ -1406,7 +1406,7 @@ test(`${MANY} children are waited for at once, without a thread for each, and ch
   t.timeout(600_000)
   const directory = temporaryDirectory(t)
   const { count, limit, threads, codes, others } = await inProcess(
-    async ({ lib, fs, cp, until }, directory, most) => {
+    async ({ lib, fs, cp, until, isChild }, directory, most) => {
       const fifo = `${directory}/fifo`
       cp.execFileSync('mkfifo', [fifo])
       // It waits without taking time of a processor.
@@ -1442,7 +1442,7 @@ test(`${MANY} children are waited for at once, without a thread for each, and ch
       const statuses = await all
       fs.closeSync(open)
       others.push(await late)
-      await until(() => children.every(({ pid }) => !fs.existsSync(`/proc/${pid}`)))
+      await until(() => !children.some(({ pid }) => isChild(pid)))
       return {
         count: children.length,
         limit,

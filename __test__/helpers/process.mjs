@@ -15,8 +15,8 @@ export const inUserNamespace = ['unshare', '--user', '--map-root-user']
 
 /**
  * Calls `fn` in a new Node and resolves to what it returns (JSON, and bigints). It is passed as text: it sees its
- * arguments and globals only, `fn({ lib, fs, cp, os, path, workers, until, outside }, ...args)`, where `lib` is the package,
- * `until(condition)` waits for what another process does, and `outside(message)` asks the test, which has passed
+ * arguments and globals only, `fn({ lib, fs, cp, os, path, workers, until, isChild, outside }, ...args)`, where `lib` is the
+ * package, `until(condition)` waits for what another process does, `isChild(pid)` says whether that is one not reaped yet, and `outside(message)` asks the test, which has passed
  * `{ outside: async (message, child) => reply }`. An error that it throws is rethrown here, with its own properties.
  */
 export async function inProcess(fn, ...rest) {

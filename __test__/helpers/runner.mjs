@@ -29,12 +29,23 @@ async function until(condition) {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 1))
 }
 
+/** Whether it is a child that is not reaped: the id alone may be another's, or a thread's. */
+function isChild(pid) {
+  try {
+    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8')
+    return Number(/^PPid:\t(\d+)/m.exec(status)[1]) === process.pid
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ESRCH') return false
+    throw error
+  }
+}
+
 const bigints = (_, value) => (typeof value === 'bigint' ? { $bigint: value.toString() } : value)
 
 let answer
 try {
   const fn = vm.runInThisContext(`(${source})`)
-  answer = { value: (await fn({ lib, fs, cp, os, path, workers, until, outside }, ...args)) ?? null }
+  answer = { value: (await fn({ lib, fs, cp, os, path, workers, until, isChild, outside }, ...args)) ?? null }
 } catch (error) {
   const { name, message, stack } = error
   answer = { error: { ...error, name, message, stack } }

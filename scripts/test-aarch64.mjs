@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { failures } from './platforms/failures.mjs'
 import { muslNode, nodeOfNpm } from './platforms/nodes.mjs'
 import { root, TARGETS } from './platforms/targets.mjs'
 import { debian, run, unpackedDebian } from './platforms/tools.mjs'
@@ -28,17 +29,23 @@ const SYSTEM = [
   ...[
     'base-files',
     'bash',
+    'bsdutils',
+    'busybox',
     'coreutils',
     'dash',
     'findutils',
+    'gcc',
     'grep',
     'hostname',
     'iproute2',
     'kmod',
     'libatomic1',
+    'libc6-dev',
   ],
-  ...['libstdc++6', 'mawk', 'mount', 'procps', 'sed', 'strace', 'util-linux'],
+  ...['libstdc++6', 'mawk', 'mount', 'procps', 'sed', 'strace', 'uidmap', 'util-linux'],
 ]
+/** Of /usr/share. */
+const UNREAD = ['doc', 'locale', 'man']
 const KERNEL = ['linux-image-cloud-arm64']
 /** Nothing of it runs there. */
 const FOREIGN = ['@biomejs', '@esbuild', '@napi-rs', '@octokit', 'esbuild', 'typescript', '.bin']
@@ -61,8 +68,10 @@ const FIRST = `#!/bin/sh
 mount -t proc proc /proc
 mkdir /new
 mount -t tmpfs -o size=95%,mode=755 root /new
-cp -a /bin /etc /init /lib* /package /root /run /sbin /second /tmp /usr /new 2>/dev/null
-mkdir /new/proc /new/sys /new/dev
+for each in /*; do
+  case $each in /new | /proc) ;; *) cp -a "$each" /new ;; esac
+done
+mkdir /new/proc
 exec switch_root /new /second
 `
 
@@ -80,6 +89,9 @@ ip link set lo up
 hostname aarch64
 modprobe overlay
 modprobe veth
+export PATH=/usr/sbin:/usr/bin
+# Without colours: the console is no screen.
+export TERM=dumb
 cd /package
 uname -srm
 node -p '"Node " + process.version'
@@ -115,7 +127,9 @@ try {
 function makeSystem(directory) {
   const copy = (from, to, filter) =>
     cpSync(from, path.join(directory, to), { recursive: true, verbatimSymlinks: true, filter })
-  copy(unpackedDebian(SUITE, 'arm64', SYSTEM), '.')
+  const system = unpackedDebian(SUITE, 'arm64', SYSTEM)
+  const unread = new Set(UNREAD.map((name) => path.join(system, 'usr/share', name)))
+  copy(system, '.', (file) => !unread.has(file))
   const modules = path.join(kernel, 'usr/lib/modules')
   copy(modules, 'usr/lib/modules')
   run('depmod', ['--basedir', directory, ...readdirSync(modules)])
@@ -141,14 +155,16 @@ function makeSystem(directory) {
   writeFileSync(path.join(directory, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n')
   writeFileSync(path.join(directory, 'etc/hosts'), '127.0.0.1 localhost\n::1 localhost\n')
   symlinkSync('../proc/self/mounts', path.join(directory, 'etc/mtab'))
+  symlinkSync('gcc', path.join(directory, 'usr/bin/cc'))
   const words = positionals.map((file) => `__test__/${path.basename(file)}`)
   writeFileSync(path.join(directory, 'init'), FIRST, { mode: 0o755 })
   writeFileSync(path.join(directory, 'second'), second(words), { mode: 0o755 })
   return directory
 }
 
-/** What the last line says, or 1 where there is none. */
+/** What the last line says, or 1 where there is none; what has failed is told once more, last. */
 async function boot(archive) {
+  const lines = []
   const log = createWriteStream(path.join(root, 'target/aarch64.log'))
   const qemu = spawn(
     'qemu-system-aarch64',
@@ -167,11 +183,14 @@ async function boot(archive) {
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
-  let status = 1
+  let status
   for await (const line of createInterface(qemu.stdout)) {
     console.log(line)
     log.write(`${line}\n`)
-    status = Number(/^The virtual machine ends with (\d+)/.exec(line)?.[1] ?? status)
+    lines.push(line)
+    status = /^The virtual machine ends with (\d+)/.exec(line)?.[1] ?? status
   }
-  return status
+  if (status === undefined) console.log('\nThe virtual machine has not come to its end')
+  if (status !== '0') console.log(`\nFailed:\n${failures(lines.join('\n'))}`)
+  return Number(status ?? 1)
 }

@@ -149,6 +149,11 @@ test('Mounts without a new root are the program’s alone, and nothing is create
   const target = path.join(directory, 'missing')
   const error = await refused(t, within(['mnt'], { mounts: [{ type: 'tmpfs', target }] }))
   t.like(error, { code: 'ENOENT', step: 'mount', path: target })
+  t.like(await refused(t, within(['mnt', 'pid'], { proc: target })), {
+    code: 'ENOENT',
+    step: 'mount',
+    path: target,
+  })
   await shell(t, 'true', within(['mnt'], { mounts: [{ type: 'tmpfs', target, create: true }] }))
   t.true(statSync(target).isDirectory())
 })

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import ava from 'ava'
 import { childrenOf, descriptor, statusOf, temporaryDirectory } from './helpers/machine.mjs'
-import { available, inProcess, isRoot } from './helpers/process.mjs'
+import { available, inProcess, isRoot, slowness } from './helpers/process.mjs'
 
 // One after another: each runs several processes with all their threads, and some measure.
 const test = ava.serial
@@ -18,7 +18,7 @@ const asWeAre = { with: { wrap: [] } }
 /** Runs a program, and resolves to how it ended and what it wrote. One that hangs ends, with what it has started. */
 async function program(words, { input = '', read = text, stdio = ['pipe', 'pipe', 'pipe'] } = {}) {
   const child = spawn(words[0], words.slice(1), { stdio, detached: true })
-  const limit = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), 60_000)
+  const limit = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), 60_000 * slowness)
   const [output, errors] = [child.stdout, child.stderr].map((stream) => stream && read(stream))
   // A program may end without reading it.
   child.stdin?.on('error', () => {}).end(input)

@@ -49,7 +49,8 @@ const UNREAD = ['doc', 'locale', 'man']
 const KERNEL = ['linux-image-cloud-arm64']
 /** Nothing of it runs there. */
 const FOREIGN = ['@biomejs', '@esbuild', '@napi-rs', '@octokit', 'esbuild', 'typescript', '.bin']
-/** The emulated processor is some twenty times slower: what one test may take, and one clone of the stress in seconds. */
+/** How much slower the emulated processor is; what one test may take, and one clone of the stress in seconds. */
+const SLOWNESS = 20
 const PATIENCE = '40m'
 const DEADLINE = 900
 
@@ -96,7 +97,7 @@ cd /package
 uname -srm
 node -p '"Node " + process.version'
 status=0
-${values.tests ? `node scripts/test.mjs --timeout=${PATIENCE} ${words.join(' ')} || status=1` : ''}
+${values.tests ? `LINUX_CLONE_TEST_SLOWNESS=${SLOWNESS} node scripts/test.mjs --timeout=${PATIENCE} ${words.join(' ')} || status=1` : ''}
 # A connection to one of localhost's addresses may take longer than until the next is tried.
 export NODE_OPTIONS=--network-family-autoselection-attempt-timeout=60000
 ${Number(values.clones) > 0 ? `STRESS_DEADLINE=${DEADLINE} node scripts/stress-clone.mjs ${values.clones} || status=1` : ''}

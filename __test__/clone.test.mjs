@@ -1403,7 +1403,7 @@ test('no zombie and no descriptor is left where nobody waits and the loop turns'
 const MANY = isRoot && process.version.startsWith('v20.') ? 2000 : 200
 
 test(`${MANY} children are waited for at once, without a thread for each, and child_process's own beside them`, async (t) => {
-  t.timeout(600_000)
+  t.timeout(600_000 * slowness)
   const directory = temporaryDirectory(t)
   const { count, limit, threads, codes, others } = await inProcess(
     async ({ lib, fs, cp, until }, directory, most) => {

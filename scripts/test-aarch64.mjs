@@ -64,16 +64,12 @@ const { values, positionals } = parseArgs({
     tests: { type: 'boolean', default: true },
   },
 })
-/** An initramfs cannot be left by pivot_root(2): the system moves to a root of its own first. */
+/** What the kernel has unpacked cannot be left by pivot_root(2), but a mount of it that lies over it can. */
 const FIRST = `#!/bin/sh
-mount -t proc proc /proc
-mkdir /new
-mount -t tmpfs -o size=95%,mode=755 root /new
-for each in /*; do
-  case $each in /new | /proc) ;; *) cp -a "$each" /new ;; esac
-done
-mkdir /new/proc
-exec switch_root /new /second
+mount --bind / /mnt
+cd /mnt
+mount --move . /
+exec chroot . /second
 `
 
 const second = (words) => `#!/bin/sh
@@ -146,7 +142,7 @@ function makeSystem(directory) {
   copy(path.join(root, 'node_modules'), 'package/node_modules', (file) => !foreign.has(file))
   copy(target.binary, path.join('package', path.basename(target.binary)))
 
-  for (const name of ['dev', 'proc', 'sys', 'tmp', 'root', 'run', 'etc'])
+  for (const name of ['dev', 'proc', 'sys', 'tmp', 'root', 'run', 'etc', 'mnt'])
     mkdirSync(path.join(directory, name), { recursive: true })
   chmodSync(path.join(directory, 'tmp'), 0o1777)
   writeFileSync(

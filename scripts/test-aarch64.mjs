@@ -1,6 +1,7 @@
 // Runs the JavaScript tests, as root and as an ordinary user, and a hundred clones of a busy process, on an aarch64 kernel:
 // in a virtual machine, whose whole system is an initramfs of Debian's packages and the Node that npm has for this processor.
-// `node scripts/test-aarch64.mjs [--musl] [--node=24] [--clones=100] [--no-tests] [FILE...]`; a FILE is one of __test__.
+// `node scripts/test-aarch64.mjs [--musl] [--node=24] [--clones=100] [--no-tests] [--as-root] [FILE...]`; a FILE is one of
+// __test__, and --as-root is without the ordinary user.
 import { spawn } from 'node:child_process'
 import {
   chmodSync,
@@ -62,6 +63,7 @@ const { values, positionals } = parseArgs({
     node: { type: 'string', default: '24' },
     clones: { type: 'string', default: '100' },
     tests: { type: 'boolean', default: true },
+    'as-root': { type: 'boolean', default: false },
   },
 })
 /** What the kernel has unpacked cannot be left by pivot_root(2), but a mount of it that lies over it can. */
@@ -93,7 +95,7 @@ cd /package
 uname -srm
 node -p '"Node " + process.version'
 status=0
-${values.tests ? `LINUX_CLONE_TEST_SLOWNESS=${SLOWNESS} node scripts/test.mjs --timeout=${PATIENCE} ${words.join(' ')} || status=1` : ''}
+${values.tests ? `LINUX_CLONE_TEST_SLOWNESS=${SLOWNESS} node scripts/test.mjs ${words.join(' ')} || status=1` : ''}
 # A connection to one of localhost's addresses may take longer than until the next is tried.
 export NODE_OPTIONS=--network-family-autoselection-attempt-timeout=60000
 ${Number(values.clones) > 0 ? `STRESS_DEADLINE=${DEADLINE} node scripts/stress-clone.mjs ${values.clones} || status=1` : ''}
@@ -153,7 +155,8 @@ function makeSystem(directory) {
   writeFileSync(path.join(directory, 'etc/hosts'), '127.0.0.1 localhost\n::1 localhost\n')
   symlinkSync('../proc/self/mounts', path.join(directory, 'etc/mtab'))
   symlinkSync('gcc', path.join(directory, 'usr/bin/cc'))
-  const words = positionals.map((file) => `__test__/${path.basename(file)}`)
+  const files = positionals.map((file) => `__test__/${path.basename(file)}`)
+  const words = [...(values['as-root'] ? ['--as-we-are'] : []), `--timeout=${PATIENCE}`, ...files]
   writeFileSync(path.join(directory, 'init'), FIRST, { mode: 0o755 })
   writeFileSync(path.join(directory, 'second'), second(words), { mode: 0o755 })
   return directory

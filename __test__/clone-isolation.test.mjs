@@ -10,7 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { hasCompiler, temporaryDirectory } from './helpers/machine.mjs'
-import { available, inProcess, isRoot, privileged } from './helpers/process.mjs'
+import { available, inProcess, isRoot, privileged, slowness } from './helpers/process.mjs'
 
 const library = fileURLToPath(new URL('../index.js', import.meta.url))
 
@@ -18,7 +18,7 @@ const library = fileURLToPath(new URL('../index.js', import.meta.url))
  * In the process: runs `act`, a function's text, whose parts say what happens to them; who it was, the process or a clone of
  * it, is asked of the kernel. It may not await anything before: a main script has no turn of the event loop behind it.
  */
-const stage = async ({ lib, fs, cp, workers, outside }, { act, directory, arg }) => {
+const stage = async ({ lib, fs, cp, workers, outside }, { act, directory, arg, slowness }) => {
   const me = () => fs.readlinkSync('/proc/self')
   const own = me()
   const place = (name) => `${directory}/${name}`
@@ -29,7 +29,7 @@ const stage = async ({ lib, fs, cp, workers, outside }, { act, directory, arg })
   }
   // What waits in vain ends by itself, and its clones with it.
   const until = async (condition) => {
-    const end = performance.now() + 20_000
+    const end = performance.now() + 60_000 * slowness
     while (!(await condition())) {
       if (performance.now() > end)
         throw new Error(`${me() === own ? 'parent' : 'child'}: in vain: ${condition}`)
@@ -109,7 +109,7 @@ async function inTurn(job) {
 
 async function scene(t, act, { arg = null, ...options } = {}) {
   const directory = temporaryDirectory(t)
-  const words = { act: act.toString(), directory, arg }
+  const words = { act: act.toString(), directory, arg, slowness }
   const value = await inTurn(() => inProcess(stage, { with: { wrap: [], ...options } }, words))
   return { ...heard(directory), value, directory }
 }
@@ -118,7 +118,7 @@ async function scene(t, act, { arg = null, ...options } = {}) {
 function startScript(t, act, { arg = null, stdio = ['ignore', 'pipe', 'pipe'], throughPipe = false } = {}) {
   const directory = temporaryDirectory(t)
   const file = path.join(directory, 'main.cjs')
-  const words = JSON.stringify({ act: act.toString(), directory, arg })
+  const words = JSON.stringify({ act: act.toString(), directory, arg, slowness })
   const given = `{ lib: require(${JSON.stringify(library)}), fs: require('node:fs') }`
   writeFileSync(file, `(${stage})(${given}, ${words})`)
   const script = [process.execPath, file]
@@ -457,7 +457,7 @@ test('Four threads of the pool that are stuck are EBUSY, with a hint; with three
   const { parent, child, value } = await scene(t, act)
   t.like(value, { code: 'EBUSY', step: 'clone' })
   t.regex(value.hint, /pool/)
-  t.true(value.duration < 10_000, `${value.duration}`)
+  t.true(value.duration < 10_000 * slowness, `${value.duration}`)
   t.deepEqual(parent, [])
   t.deepEqual(child, ['goes', 'read true', 'stays'])
 })
@@ -1482,7 +1482,7 @@ for (const [what, thread, count] of [
     if (value.codes || thread !== 'spin') return t.deepEqual(value, { codes: [...sevens, 7] })
     t.like(value.error, { code: 'ETIMEDOUT', step: 'clone', children: '' })
     t.regex(value.error.hint, /system call/)
-    t.true(value.duration < 20_000, `${value.duration}`)
+    t.true(value.duration < 20_000 * slowness, `${value.duration}`)
   })
 }
 

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import ava from 'ava'
 import { childrenOf, descriptor, statusOf, temporaryDirectory } from './helpers/machine.mjs'
-import { available, inProcess, isRoot } from './helpers/process.mjs'
+import { available, inProcess, isRoot, slowness } from './helpers/process.mjs'
 
 // One after another: each runs several processes with all their threads, and some measure.
 const test = ava.serial
@@ -18,7 +18,7 @@ const asWeAre = { with: { wrap: [] } }
 /** Runs a program, and resolves to how it ended and what it wrote. One that hangs ends, with what it has started. */
 async function program(words, { input = '', read = text, stdio = ['pipe', 'pipe', 'pipe'] } = {}) {
   const child = spawn(words[0], words.slice(1), { stdio, detached: true })
-  const limit = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), 60_000)
+  const limit = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), 60_000 * slowness)
   const [output, errors] = [child.stdout, child.stderr].map((stream) => stream && read(stream))
   // A program may end without reading it.
   child.stdin?.on('error', () => {}).end(input)
@@ -1403,7 +1403,7 @@ test('no zombie and no descriptor is left where nobody waits and the loop turns'
 const MANY = isRoot && process.version.startsWith('v20.') ? 2000 : 200
 
 test(`${MANY} children are waited for at once, without a thread for each, and child_process's own beside them`, async (t) => {
-  t.timeout(600_000)
+  t.timeout(600_000 * slowness)
   const directory = temporaryDirectory(t)
   const { count, limit, threads, codes, others } = await inProcess(
     async ({ lib, fs, cp, until, isChild }, directory, most) => {

@@ -136,7 +136,7 @@ const STOPPING = ['SIGSTOP', 'SIGTSTP', 'SIGTTIN', 'SIGTTOU']
 const DEADLY = without(...IGNORED, ...STOPPING)
 
 /** A program that leaves no core. */
-const coreless = ['sh', '-c', 'ulimit -c 0; echo $$; exec sleep 150']
+const coreless = ['sh', '-c', 'ulimit -c 0; echo $$; exec sleep 3000']
 
 for (const [how, signalOf] of [
   ['name', (name) => name],
@@ -330,7 +330,7 @@ test('pidfdSendSignal: a name that is no signal is ERR_UNKNOWN_SIGNAL, as in pro
 test('pidfdGetfd: the copy shares file and position with the original, and is close-on-exec', async (t) => {
   const file = path.join(temporaryDirectory(t), 'file')
   writeFileSync(file, 'first second')
-  const { pid } = await start(t, 'sh', '-c', 'exec 9<"$0"; echo up; exec sleep 150', file)
+  const { pid } = await start(t, 'sh', '-c', 'exec 9<"$0"; echo up; exec sleep 3000', file)
   const fd = lib.pidfdGetfd(pidfdOf(t, pid), 9)
   t.teardown(() => closeSync(fd))
   t.is(readlinkSync(`/proc/self/fd/${fd}`), file)
@@ -343,7 +343,7 @@ test('pidfdGetfd: the copy shares file and position with the original, and is cl
 })
 
 test("pidfdGetfd: another process's pipe can be read", async (t) => {
-  const inner = 'echo $$; exec sleep 150'
+  const inner = 'echo $$; exec sleep 3000'
   const { line } = await start(t, 'sh', '-c', 'printf content | exec sh -c "$0"', inner)
   const pidfd = pidfdOf(t, Number(line))
   // Of the signals that shells do not talk about.

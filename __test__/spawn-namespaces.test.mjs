@@ -251,7 +251,7 @@ test('Whoever is root where a program comes in cannot look into it before exec, 
     readlink $it/exe >${file} || echo closed >${file}
     head -c 0 $it/mem 2>>${file}
     kill -KILL \${it#/proc/}
-    exec sleep 150`
+    exec sleep 3000`
   const words = ['unshare', '-Ur', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', look]
   const { child } = await start(t, ...words)
   const [pid] = childrenOf(child.pid)
@@ -305,7 +305,7 @@ test('A fresh /proc shows the processes of the namespace, and the host keeps its
 test('A namespace is joined by pid, by path and by descriptor', async (t) => {
   const unshared = ['user', 'mnt', 'uts', 'ipc', 'net', 'pid', 'cgroup']
   const words = ['unshare', '-UrmuinpC', '--fork', '--kill-child', '--mount-proc']
-  const { child } = await start(t, ...words, 'sh', '-c', 'hostname joined; echo; exec sleep 150')
+  const { child } = await start(t, ...words, 'sh', '-c', 'hostname joined; echo; exec sleep 3000')
   const [pid] = childrenOf(child.pid)
   const there = Object.fromEntries(types.map((type) => [type, readlinkSync(`/proc/${pid}/ns/${type}`)]))
   t.deepEqual(await namespaces(t, { join: pid }), there)
@@ -330,7 +330,7 @@ test('A namespace is joined by pid, by path and by descriptor', async (t) => {
 
 asRoot('A time namespace is joined', async (t) => {
   const words = ['unshare', '--time', '--boottime', '5000000', '--fork', '--kill-child']
-  const { child } = await start(t, ...words, 'sh', '-c', 'echo; exec sleep 150')
+  const { child } = await start(t, ...words, 'sh', '-c', 'echo; exec sleep 3000')
   const [pid] = childrenOf(child.pid)
   const uptime = await shell(t, 'cat /proc/uptime', { join: { time: pid } })
   t.true(Number(uptime.split(' ')[0]) > 5e6, uptime)

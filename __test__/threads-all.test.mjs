@@ -1,10 +1,11 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
+import lib from '../index.js'
 import { changes, distinct, movable, namespacesOf, threadsOfCaller } from './helpers/proc.mjs'
-import { inProcess, inUserNamespace, privileged, run } from './helpers/process.mjs'
+import { inProcess, inUserNamespace, isRoot, privileged, run } from './helpers/process.mjs'
 
 const library = fileURLToPath(new URL('../index.js', import.meta.url))
 const all = ['mnt', 'uts', 'ipc', 'net', 'cgroup']
@@ -837,4 +838,52 @@ test('where threads have working directories of their own, those in another moun
   t.is(main, '/etc')
   t.true(others.length > 4)
   t.deepEqual([...new Set(others)], ['/usr'])
+})
+
+test('where the kernel lets no threads that share a working directory enter a mount namespace, each has its own', async (t) => {
+  // It is refused as Linux 6.12.117 does it: setns(2), CLONE_NEWNS | CLONE_NEWUTS.
+  const setns = { x64: 308, arm64: 268 }[process.arch]
+  const [load, equals, end] = [0x20, 0x15, 0x06]
+  const filter = [
+    [load, 0, 0, 0],
+    [equals, 0, 3, setns],
+    [load, 0, 0, 24],
+    [equals, 0, 1, lib.CLONE_NEWNS | lib.CLONE_NEWUTS],
+    [end, 0, 0, 0x50000 | constants.errno.EINVAL],
+    [end, 0, 0, 0x7fff0000],
+  ]
+  const seccomp = Buffer.concat(
+    filter.map(([code, yes, no, value]) => {
+      const bytes = Buffer.from([code, 0, yes, no, 0, 0, 0, 0])
+      bytes.writeUInt32LE(value, 4)
+      return bytes
+    }),
+  )
+  const act = async ({ fs, lib }) => {
+    await Promise.all(Array.from({ length: 8 }, () => fs.promises.stat('/')))
+    const before = fs.readlinkSync('/proc/self/ns/mnt')
+    lib.unshare('mnt', { threads: 'all' })
+    process.chdir('/usr')
+    // The inspector's thread stays, and is known by the signals that it blocks.
+    const blocked = (tid) =>
+      BigInt(`0x${/^SigBlk:\s*(\w+)/m.exec(fs.readFileSync(`/proc/self/task/${tid}/status`, 'utf8'))[1]}`)
+    const moves = (tid) => (blocked(tid) | (0b111n << 31n)) !== 0xfffffffffffbfeffn
+    const tids = fs.readdirSync('/proc/self/task').filter(moves)
+    const of = (name) => tids.map((tid) => fs.readlinkSync(`/proc/self/task/${tid}/${name}`))
+    return { before, namespaces: of('ns/mnt'), directories: of('cwd') }
+  }
+  const given = `{ fs: require('node:fs'), lib: require(${JSON.stringify(library)}) }`
+  const script = `(${act})(${given}).then((value) => console.log(JSON.stringify(value)))`
+  const { stdout, stderr } = lib.spawnSync(process.execPath, ['-e', script], {
+    ...(isRoot ? {} : { unshare: ['user', 'uts'], uidMappings: 'root', gidMappings: 'root' }),
+    seccomp,
+    noNewPrivileges: true,
+    encoding: 'utf8',
+  })
+  t.is(stderr, '')
+  const { before, namespaces, directories } = JSON.parse(stdout)
+  t.true(namespaces.length > 4)
+  t.is(new Set(namespaces).size, 1)
+  t.not(namespaces[0], before)
+  t.deepEqual([...new Set(directories)], ['/usr'])
 })

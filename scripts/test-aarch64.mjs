@@ -1,6 +1,7 @@
 // Runs the JavaScript tests, as root and as an ordinary user, and a hundred clones of a busy process, on an aarch64 kernel:
 // in a virtual machine, whose whole system is an initramfs of Debian's packages and the Node that npm has for this processor.
-// `node scripts/test-aarch64.mjs [--musl] [--node=24] [--clones=100] [--no-tests] [FILE...]`; a FILE is one of __test__.
+// `node scripts/test-aarch64.mjs [--musl] [--node=24] [--clones=100] [--no-tests] [--as-root] [FILE...]`; a FILE is one of
+// __test__, and --as-root is without the ordinary user.
 import { spawn } from 'node:child_process'
 import {
   chmodSync,
@@ -18,6 +19,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { failures } from './platforms/failures.mjs'
 import { muslNode, nodeOfNpm } from './platforms/nodes.mjs'
 import { root, TARGETS } from './platforms/targets.mjs'
 import { debian, run, unpackedDebian } from './platforms/tools.mjs'
@@ -28,21 +30,28 @@ const SYSTEM = [
   ...[
     'base-files',
     'bash',
+    'bsdutils',
+    'busybox',
     'coreutils',
     'dash',
     'findutils',
+    'gcc',
     'grep',
     'hostname',
     'iproute2',
     'kmod',
     'libatomic1',
+    'libc6-dev',
   ],
-  ...['libstdc++6', 'mawk', 'mount', 'procps', 'sed', 'strace', 'util-linux'],
+  ...['libstdc++6', 'mawk', 'mount', 'procps', 'sed', 'strace', 'uidmap', 'util-linux'],
 ]
+/** Of /usr/share. */
+const UNREAD = ['doc', 'locale', 'man']
 const KERNEL = ['linux-image-cloud-arm64']
 /** Nothing of it runs there. */
 const FOREIGN = ['@biomejs', '@esbuild', '@napi-rs', '@octokit', 'esbuild', 'typescript', '.bin']
-/** The emulated processor is some twenty times slower: what one test may take, and one clone of the stress in seconds. */
+/** How much slower the emulated processor is; what one test may take, and one clone of the stress in seconds. */
+const SLOWNESS = 20
 const PATIENCE = '40m'
 const DEADLINE = 900
 
@@ -54,16 +63,15 @@ const { values, positionals } = parseArgs({
     node: { type: 'string', default: '24' },
     clones: { type: 'string', default: '100' },
     tests: { type: 'boolean', default: true },
+    'as-root': { type: 'boolean', default: false },
   },
 })
-/** An initramfs cannot be left by pivot_root(2): the system moves to a root of its own first. */
+/** What the kernel has unpacked cannot be left by pivot_root(2), but a mount of it that lies over it can. */
 const FIRST = `#!/bin/sh
-mount -t proc proc /proc
-mkdir /new
-mount -t tmpfs -o size=95%,mode=755 root /new
-cp -a /bin /etc /init /lib* /package /root /run /sbin /second /tmp /usr /new 2>/dev/null
-mkdir /new/proc /new/sys /new/dev
-exec switch_root /new /second
+mount --bind / /mnt
+cd /mnt
+mount --move . /
+exec chroot . /second
 `
 
 const second = (words) => `#!/bin/sh
@@ -80,11 +88,14 @@ ip link set lo up
 hostname aarch64
 modprobe overlay
 modprobe veth
+export PATH=/usr/sbin:/usr/bin
+# Without colours: the console is no screen.
+export TERM=dumb
 cd /package
 uname -srm
 node -p '"Node " + process.version'
 status=0
-${values.tests ? `node scripts/test.mjs --timeout=${PATIENCE} ${words.join(' ')} || status=1` : ''}
+${values.tests ? `LINUX_CLONE_TEST_SLOWNESS=${SLOWNESS} node scripts/test.mjs ${words.join(' ')} || status=1` : ''}
 # A connection to one of localhost's addresses may take longer than until the next is tried.
 export NODE_OPTIONS=--network-family-autoselection-attempt-timeout=60000
 ${Number(values.clones) > 0 ? `STRESS_DEADLINE=${DEADLINE} node scripts/stress-clone.mjs ${values.clones} || status=1` : ''}
@@ -115,7 +126,9 @@ try {
 function makeSystem(directory) {
   const copy = (from, to, filter) =>
     cpSync(from, path.join(directory, to), { recursive: true, verbatimSymlinks: true, filter })
-  copy(unpackedDebian(SUITE, 'arm64', SYSTEM), '.')
+  const system = unpackedDebian(SUITE, 'arm64', SYSTEM)
+  const unread = new Set(UNREAD.map((name) => path.join(system, 'usr/share', name)))
+  copy(system, '.', (file) => !unread.has(file))
   const modules = path.join(kernel, 'usr/lib/modules')
   copy(modules, 'usr/lib/modules')
   run('depmod', ['--basedir', directory, ...readdirSync(modules)])
@@ -131,7 +144,7 @@ function makeSystem(directory) {
   copy(path.join(root, 'node_modules'), 'package/node_modules', (file) => !foreign.has(file))
   copy(target.binary, path.join('package', path.basename(target.binary)))
 
-  for (const name of ['dev', 'proc', 'sys', 'tmp', 'root', 'run', 'etc'])
+  for (const name of ['dev', 'proc', 'sys', 'tmp', 'root', 'run', 'etc', 'mnt'])
     mkdirSync(path.join(directory, name), { recursive: true })
   chmodSync(path.join(directory, 'tmp'), 0o1777)
   writeFileSync(
@@ -141,14 +154,17 @@ function makeSystem(directory) {
   writeFileSync(path.join(directory, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n')
   writeFileSync(path.join(directory, 'etc/hosts'), '127.0.0.1 localhost\n::1 localhost\n')
   symlinkSync('../proc/self/mounts', path.join(directory, 'etc/mtab'))
-  const words = positionals.map((file) => `__test__/${path.basename(file)}`)
+  symlinkSync('gcc', path.join(directory, 'usr/bin/cc'))
+  const files = positionals.map((file) => `__test__/${path.basename(file)}`)
+  const words = [...(values['as-root'] ? ['--as-we-are'] : []), `--timeout=${PATIENCE}`, ...files]
   writeFileSync(path.join(directory, 'init'), FIRST, { mode: 0o755 })
   writeFileSync(path.join(directory, 'second'), second(words), { mode: 0o755 })
   return directory
 }
 
-/** What the last line says, or 1 where there is none. */
+/** What the last line says, or 1 where there is none; what has failed is told once more, last. */
 async function boot(archive) {
+  const lines = []
   const log = createWriteStream(path.join(root, 'target/aarch64.log'))
   const qemu = spawn(
     'qemu-system-aarch64',
@@ -167,11 +183,14 @@ async function boot(archive) {
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
-  let status = 1
+  let status
   for await (const line of createInterface(qemu.stdout)) {
     console.log(line)
     log.write(`${line}\n`)
-    status = Number(/^The virtual machine ends with (\d+)/.exec(line)?.[1] ?? status)
+    lines.push(line)
+    status = /^The virtual machine ends with (\d+)/.exec(line)?.[1] ?? status
   }
-  return status
+  if (status === undefined) console.log('\nThe virtual machine has not come to its end')
+  if (status !== '0') console.log(`\nFailed:\n${failures(lines.join('\n'))}`)
+  return Number(status ?? 1)
 }

@@ -1,10 +1,10 @@
 // Runs the JavaScript tests under a Node of musl's, on this processor, as root: in a mount namespace in which musl's loader and
 // libraries lie over /usr. `node scripts/test-musl.mjs [--node=24] [FILE...]`; without --node under every line that there is.
 
-import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { runTests } from './platforms/failures.mjs'
 import { muslLines, muslNode } from './platforms/nodes.mjs'
 import { root, TARGETS } from './platforms/targets.mjs'
 
@@ -22,16 +22,12 @@ exec "$@"`
 // Where the package's loader finds what was built for this platform.
 const binary = path.join(root, path.basename(target.binary))
 copyFileSync(target.binary, binary)
-const failed = (values.node === undefined ? muslLines(process.arch) : [values.node]).filter((line) => {
-  const words = ['/usr/bin/node', 'scripts/test.mjs', ...positionals]
-  const { status, error } = spawnSync(
-    'unshare',
-    ['--mount', 'sh', '-ec', LAID_OVER, 'sh', muslNode(process.arch, line), ...words],
-    { cwd: root, stdio: 'inherit' },
-  )
-  if (error) throw error
-  return status !== 0
-})
+const failed = new Map()
+for (const line of values.node === undefined ? muslLines(process.arch) : [values.node]) {
+  const words = [muslNode(process.arch, line), '/usr/bin/node', 'scripts/test.mjs', ...positionals]
+  const told = await runTests('unshare', ['--mount', 'sh', '-ec', LAID_OVER, 'sh', ...words], { cwd: root })
+  if (told !== undefined) failed.set(line, told)
+}
 rmSync(binary)
-if (failed.length > 0) console.error(`\nfailed under Node ${failed.join(', ')} with musl`)
-process.exitCode = failed.length > 0 ? 1 : 0
+for (const [line, told] of failed) console.log(`\nFailed under Node ${line} with musl:\n${told}`)
+process.exitCode = failed.size > 0 ? 1 : 0

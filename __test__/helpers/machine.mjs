@@ -10,8 +10,8 @@ import { isRoot } from './process.mjs'
 /** The words that take from a command every capability that it would have, whoever we are. */
 export const unprivileged = isRoot ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] : []
 
-/** Words for `start`: a program that says that it runs, and sleeps. */
-export const sleeper = ['sh', '-c', 'echo $$; exec sleep 150']
+/** Words for `start`: a program that says that it runs, and sleeps longer than a test takes on an emulated processor. */
+export const sleeper = ['sh', '-c', 'echo $$; exec sleep 3000']
 
 /** Whether C programs can be compiled, with the kernel's headers. */
 export function hasCompiler() {

@@ -5,6 +5,9 @@ import { fileURLToPath } from 'node:url'
 
 const runner = fileURLToPath(new URL('runner.mjs', import.meta.url))
 
+/** How many times slower this machine is than those whose patience is written in the tests. */
+export const slowness = Number(process.env.LINUX_CLONE_TEST_SLOWNESS ?? 1)
+
 export const isRoot = process.getuid() === 0
 
 /** The words that give a command what root has: none for root, a user namespace of its own for others. */

@@ -173,6 +173,11 @@ impl Stack {
         // SAFETY: one past the end of the mapping, aligned to a page.
         unsafe { self.bottom.as_ptr().byte_add(Self::LENGTH.get()) }
     }
+
+    fn middle(&self) -> *mut c_void {
+        // SAFETY: within the mapping, aligned to a page.
+        unsafe { self.bottom.as_ptr().byte_add(Self::LENGTH.get() / 2) }
+    }
 }
 
 impl Drop for Stack {
@@ -193,6 +198,8 @@ impl Drop for Stack {
 struct Attempt<'a> {
     actions: &'a [Action<'a>],
     result: Cell<Result<()>>,
+    /// For a child of the child's.
+    second_stack: *mut c_void,
 }
 
 /// Tries `actions` in a child that ends at once; `flags` are for namespaces. Neither allocates nor locks, so that
@@ -200,14 +207,29 @@ struct Attempt<'a> {
 ///
 /// The child shares our memory, so what it costs does not grow with that; we are suspended until it has ended.
 pub fn attempt(stack: &Stack, flags: CloneFlags, actions: &[Action<'_>]) -> Result<()> {
-    let attempt = Attempt { actions, result: Cell::new(Ok(())) };
+    attempt_by(attempt_in_child, stack, flags, actions)
+}
+
+/// [`attempt`] by a child that shares root and working directory with another one, as threads do.
+pub fn attempt_sharing_places(stack: &Stack, actions: &[Action<'_>]) -> Result<()> {
+    attempt_by(attempt_in_second_child, stack, CloneFlags::empty(), actions)
+}
+
+fn attempt_by(
+    entry: extern "C" fn(*mut c_void) -> c_int,
+    stack: &Stack,
+    flags: CloneFlags,
+    actions: &[Action<'_>],
+) -> Result<()> {
+    let second_stack = stack.middle();
+    let attempt = Attempt { actions, result: Cell::new(Ok(())), second_stack };
     refuse_to_be_init()?;
     let _blocked = Blocked::all()?;
     #[allow(clippy::cast_possible_truncation, reason = "the flags of namespaces have 32 bits")]
     let flags = flags.union(CloneFlags::VM).union(CloneFlags::VFORK).bits() as i32;
     let data = (&raw const attempt).cast_mut().cast();
     // SAFETY: the stack is not in use, and what the child reads and writes outlives it: VFORK suspends us until its end.
-    let pid = unsafe { libc::clone(attempt_in_child, stack.top(), flags, data) };
+    let pid = unsafe { libc::clone(entry, stack.top(), flags, data) };
     let pid = Errno::result(pid).map_err(|errno| Failure::new("clone", errno))?;
     if !reap(Pid::from_raw(pid)) {
         // It was killed, perhaps while it wrote its result.
@@ -220,6 +242,20 @@ extern "C" fn attempt_in_child(data: *mut c_void) -> c_int {
     // SAFETY: `attempt` passes its own, and is suspended.
     let attempt = unsafe { &*data.cast::<Attempt<'_>>() };
     attempt.result.set(perform(attempt.actions));
+    0
+}
+
+extern "C" fn attempt_in_second_child(data: *mut c_void) -> c_int {
+    // SAFETY: `attempt_by` passes its own, and is suspended.
+    let attempt = unsafe { &*data.cast::<Attempt<'_>>() };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FS;
+    // SAFETY: nobody is on that half of the stack, and VFORK suspends us until the child's end.
+    let pid = unsafe { libc::clone(attempt_in_child, attempt.second_stack, flags, data) };
+    match Errno::result(pid) {
+        Ok(pid) if reap(Pid::from_raw(pid)) => (),
+        Ok(_) => attempt.result.set(Err(Failure::new("clone", Errno::ESRCH))),
+        Err(errno) => attempt.result.set(Err(Failure::new("clone", errno))),
+    }
     0
 }
 

@@ -96,12 +96,12 @@ impl Placement {
         })
     }
 
-    /// The processes of a new pid namespace.
-    pub fn of_proc(target: &CStr) -> Result<Self> {
+    /// The processes of a new pid namespace; `create` as [`Mount`] has it.
+    pub fn of_proc(target: &CStr, create: bool) -> Result<Self> {
         Self::of(&Mount {
             kind: Some(c"proc".to_owned()),
             target: target.to_owned(),
-            create: true,
+            create,
             ..Mount::default()
         })
     }

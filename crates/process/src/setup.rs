@@ -78,10 +78,11 @@ impl Setup {
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>, StepFailure> {
         let failing_at =
             |path: &CStr, failure: Failure| StepFailure::at(Step::Mount, failure, path.to_string_lossy());
-        let proc = self
-            .proc
-            .iter()
-            .map(|target| Placement::of_proc(target).map_err(|failure| failing_at(target, failure)));
+        // Nothing is created on the host.
+        let is_under_root = self.root.is_some();
+        let proc = self.proc.iter().map(|target| {
+            Placement::of_proc(target, is_under_root).map_err(|failure| failing_at(target, failure))
+        });
         let mounts = self
             .mounts
             .iter()

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use linux_clone_syscalls::{CloneFlags, Errno, Failure, Result, nsfs};
 
 use crate::child::{can_enter, open_place, perform, perform_rows};
-use crate::disposable::{Disposable, Stack, attempt};
+use crate::disposable::{Disposable, Stack, attempt, attempt_sharing_places};
 use crate::failed::Failed;
 use crate::failure::{Step, StepFailure, ThreadFailure};
 use crate::gate::Gate;
@@ -165,12 +165,14 @@ impl<'a> Steps<'a> {
         self.alone.push(action);
     }
 
-    /// With two kinds at once the kernel works on a copy of root and working directory, and lets threads that share
-    /// them enter a mount namespace: the second is the UTS namespace, the helper's being the thread's own.
+    /// With two kinds at once the kernel works on a copy of root and working directory, and lets threads that share them enter
+    /// a mount namespace, unless it is a newer one (6.12.117): the second is the UTS namespace, the helper's being the thread's
+    /// own.
     fn follow(&mut self, helper: &'a Helper, kinds: CloneFlags) -> Result<()> {
         let pidfd = helper.process.pidfd()?.as_raw_fd();
-        if kinds == CloneFlags::NEWNS {
-            self.actions.push(Action::Setns(pidfd, kinds.union(CloneFlags::NEWUTS)));
+        if kinds.contains(CloneFlags::NEWNS) {
+            let together = if kinds == CloneFlags::NEWNS { kinds.union(CloneFlags::NEWUTS) } else { kinds };
+            self.actions.push(Action::Setns(pidfd, together));
             self.alone.push(Action::Unshare(CloneFlags::FS));
             self.alone.push(Action::Setns(pidfd, kinds));
         } else {
@@ -182,16 +184,18 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// Whether a mount namespace has to be entered alone: the UTS namespace belongs to a user namespace in which this
-    /// thread has no privilege, or is not the same for all threads.
+    /// Whether a mount namespace has to be entered alone: the kernel refuses it to threads that share root and working
+    /// directory, or the UTS namespace belongs to a user namespace in which this thread has no privilege, or is not the same
+    /// for all threads.
     fn must_enter_alone(&self, parked: &Parked, stack: &Stack) -> Result<bool> {
-        let enters_alone = |action: &Action<'_>| matches!(*action, Action::Setns(_, CloneFlags::NEWNS));
-        if !self.alone.iter().any(enters_alone) {
+        if !self.alone.iter().any(|action| matches!(action, Action::Unshare(CloneFlags::FS))) {
             return Ok(false);
         }
-        let refused = attempt(stack, CloneFlags::empty(), &self.actions)
-            .is_err_and(|failure| failure.errno == Errno::EPERM);
-        Ok(refused || !parked.share_namespace(b"ns/uts")?)
+        let refused = attempt_sharing_places(stack, &self.actions).err().map(|failure| failure.errno);
+        let is_with_uts =
+            self.alone.iter().any(|action| matches!(*action, Action::Setns(_, CloneFlags::NEWNS)));
+        Ok(refused == Some(Errno::EINVAL)
+            || is_with_uts && (refused == Some(Errno::EPERM) || !parked.share_namespace(b"ns/uts")?))
     }
 
     fn perform(&self, may_separate: bool) -> std::result::Result<WorkingDirectory, ThreadFailure> {

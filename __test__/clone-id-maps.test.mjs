@@ -80,6 +80,31 @@ test('One map may be written without the other', async (t) => {
   t.like(groups, { code: 0, uid: [overflow('uid'), overflow('uid')], gid: [0, 0], uidMap: [] })
 })
 
+asRoot('A child that its maps leave out has the ids of its parent, until it takes others', async (t) => {
+  const mappings = [{ inside: 0, outside: 100_000, count: 10 }]
+  for (const maps of [
+    { uidMappings: mappings, gidMappings: mappings },
+    { uidMappings: mappings, gidMappings: 'root' },
+    { uidMappings: mappings },
+  ]) {
+    const { value, code } = await cloning(
+      ({ fs, ask }, options) =>
+        ask(
+          () => {
+            const before = [process.getuid(), fs.statSync('/proc/self/fd').uid]
+            process.setuid(0)
+            return [...before, process.getuid()]
+          },
+          { flags: 'user', ...options },
+        ),
+      { with: { wrap: [] } },
+      maps,
+    )
+    t.is(code, 0)
+    t.deepEqual(value, [overflow('uid'), overflow('uid'), 0])
+  }
+})
+
 asRoot('Several lines map what they say', async (t) => {
   const lines = [
     [0, 100_000, 1000],

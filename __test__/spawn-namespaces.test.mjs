@@ -122,6 +122,148 @@ test('Lines that this process may not write are left to newuidmap, whose refusal
   t.deepEqual(result, { code: 'EPERM', syscall: 'write', step: 'id-map', path: 'newuidmap', children: '' })
 })
 
+/** Words that make a command an ordinary user. */
+const ordinary = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+
+/** Words for `start`: a user namespace without maps. */
+const mapless = ['unshare', '--user', 'sh', '-c', 'echo; exec sleep 150']
+
+/** Of a program that a process, which `wrap` makes, starts with these options: its ids, as the host has them. */
+const identity = (options, wrap = ['setpriv', '--groups=0,6']) =>
+  inProcess(
+    async ({ lib, outside }, options) => {
+      const child = lib.spawn('sleep', ['150'], options)
+      const error = await new Promise((resolve) => child.once('error', resolve).once('spawn', resolve))
+      if (error) throw error
+      const ids = await outside(child.pid)
+      child.kill('SIGKILL')
+      await new Promise((resolve) => child.once('close', resolve))
+      return ids
+    },
+    {
+      with: {
+        wrap,
+        outside: (pid) => {
+          const { Uid, Gid, Groups } = statusOf(pid)
+          return [Uid, Gid, Groups].map((text) => [...new Set(text.split(/\s+/))].join(' ').trim())
+        },
+      },
+    },
+    options,
+  )
+
+const lines = (inside, outside, count) => [{ inside, outside, count }]
+const maps = (uidMappings, gidMappings, more) => ({ unshare: ['user'], uidMappings, gidMappings, ...more })
+const container = lines(0, 100_000, 65_536)
+
+asRoot(
+  'Where one of the own ids is left out, it becomes 0, and the other is what its map says',
+  async (t) => {
+    for (const own of ['root', 'current', 'all']) {
+      t.deepEqual(await identity(maps(container, own)), ['100000', '0', ''], own)
+      t.deepEqual(await identity(maps(own, container)), ['0', '100000', ''], own)
+    }
+    t.deepEqual(await identity(maps('root', undefined)), ['0', '0', '0 6'], 'nobody else is asked for')
+  },
+)
+
+asRoot('No id of outside stays where others are asked for', async (t) => {
+  const user = lines(1000, 101_000, 1)
+  for (const [options, syscall] of [
+    [maps(container, undefined), 'setresgid'],
+    [maps(undefined, container), 'setresuid'],
+    [maps(user, user), 'setresgid'],
+    [maps(user, container), 'setresuid'],
+    [maps(user, user, { uid: 1000 }), 'setresgid'],
+    [maps(user, user, { gid: 1000 }), 'setresuid'],
+    [maps(user, user, { uid: 1001, gid: 1000 }), 'setresuid'],
+  ]) {
+    const error = await refused(t, options)
+    t.like(error, { code: 'EINVAL', syscall, step: 'credentials' })
+    t.regex(error.hint, /nor 0.* uid and gid/)
+  }
+  t.deepEqual(await identity(maps(user, user, { uid: 1000, gid: 1000 })), ['101000', '101000', ''])
+})
+
+asRoot(
+  'Supplementary groups are left where the new user namespace denies it, or maps no group',
+  async (t) => {
+    for (const more of [{}, { uid: 5, gid: 5 }]) {
+      const id = String(100_000 + (more.uid ?? 0))
+      t.deepEqual(await identity(maps(container, container, { setgroups: 'deny', ...more })), [id, id, ''])
+    }
+    t.deepEqual(await identity(maps('all', undefined, { uid: 5 })), ['5', '0', ''])
+    const processes = { unshare: ['user', 'pid'], setgroups: 'deny', uid: 5, gid: 5 }
+    t.deepEqual(await identity(maps(container, container, processes)), ['100000', '100000', ''], 'of init')
+    const script = 'id -G; cat /proc/self/setgroups; grep -v : /proc/self/uid_map'
+    const told = await shell(t, script, maps(container, container, processes))
+    t.is(told.replace(/ +/g, ' '), '5\ndeny\n 0 100000 65536')
+  },
+)
+
+asRoot('An ordinary user who maps the own ids keeps the groups, which cannot be left', async (t) => {
+  const groups = [...ordinary.slice(0, -1), '--groups=6,100']
+  t.deepEqual(await identity(maps('root', 'root'), groups), ['65534', '65534', '6 100'])
+  t.deepEqual(await identity(maps('root', undefined), groups), ['65534', '65534', '6 100'])
+})
+
+asRoot("Root that joins an ordinary user's namespace has none of its own groups there", async (t) => {
+  const root = ['unshare', '--user', '--map-root-user']
+  const { pid } = await start(t, ...ordinary, ...root, 'sh', '-c', 'echo; exec sleep 150')
+  t.is(readFileSync(`/proc/${pid}/setgroups`, 'utf8'), 'deny\n')
+  for (const join of [pid, { user: pid }]) t.deepEqual(await identity({ join }), ['65534', '65534', ''])
+  const own = await start(t, ...mapless)
+  for (const name of ['uid_map', 'gid_map']) writeFileSync(`/proc/${own.pid}/${name}`, '0 0 4294967295')
+  t.deepEqual(await identity({ join: { user: own.pid } }), ['0', '0', ''])
+})
+
+test('A user namespace that knows neither the own ids nor 0 is not joined', async (t) => {
+  const { pid } = await start(t, ...mapless)
+  for (const join of [pid, { user: pid }]) {
+    const error = await refused(t, { join })
+    t.like(error, { code: 'EINVAL', syscall: 'setresgid', step: 'join' })
+    t.regex(error.hint, /nor 0.* uid and gid/)
+  }
+})
+
+asRoot(
+  'It is joined as a user and a group that it knows, which the program is from the beginning',
+  async (t) => {
+    const { pid } = await start(t, ...ordinary, ...mapless)
+    writeFileSync(`/proc/${pid}/uid_map`, '5 65534 1')
+    writeFileSync(`/proc/${pid}/gid_map`, '5 65533 1')
+    for (const [ids, syscall] of [
+      [{}, 'setresgid'],
+      [{ uid: 5 }, 'setresgid'],
+      [{ gid: 5 }, 'setresuid'],
+      [{ uid: 6, gid: 5 }, 'setresuid'],
+    ]) {
+      const error = await refused(t, { join: { user: pid }, ...ids })
+      t.like(error, { code: 'EINVAL', syscall, step: 'join' })
+    }
+    const ids = { uid: 5, gid: 5 }
+    t.deepEqual(await identity({ join: { user: pid }, ...ids }), ['65534', '65533', ''])
+    const mounts = [{ type: 'tmpfs', source: 'none', target: '/mnt' }]
+    const places = { join: { user: pid }, unshare: ['mnt'], mounts }
+    t.is(await shell(t, 'stat -c %u:%g /mnt', { ...places, ...ids }), '5:5', 'what it mounts is its own')
+  },
+)
+
+asRoot(
+  'A caller that is mapped as 65534 stays it, and one that is only shown as that becomes 0',
+  async (t) => {
+    for (const [outside, becomes] of [
+      [65_534, '65534'],
+      [300_000, '200000'],
+    ]) {
+      const { pid } = await start(t, ...ordinary, ...mapless)
+      for (const name of ['uid_map', 'gid_map'])
+        writeFileSync(`/proc/${pid}/${name}`, `0 200000 1000\n65534 ${outside} 1`)
+      t.deepEqual(await identity({ join: { user: pid } }, ordinary), [becomes, becomes, ''])
+    }
+  },
+)
+
 const helpers = ['/usr/bin/newuidmap', '/usr/bin/newgidmap']
 
 asRoot(

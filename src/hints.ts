@@ -470,9 +470,10 @@ const steps: Partial<Record<Step, (failure: Failure, request: SpawnRequest) => s
   },
   chdir: ({ code }, { isolation }) =>
     code === 'ENOENT' && isolation?.root !== undefined ? 'cwd is meant inside of the new root' : undefined,
-  credentials: ({ code }, { isolation }) => {
+  credentials: ({ code, syscall }, { isolation }) => {
     // Id maps are of a new user namespace.
     if (code === 'EINVAL' && (isolation?.unshare ?? 0) & CLONE_NEWUSER) {
+      if (isOfUnmapped(syscall)) return UNMAPPED
       return 'uid and gid are meant inside of the user namespace, and have to be mapped there'
     }
     return code === 'EPERM' ? 'Other ids than the own ones need CAP_SETUID and CAP_SETGID' : undefined
@@ -492,7 +493,16 @@ function spawn(request: SpawnRequest): Hint {
   return (failure) => steps[failure.step as Step]?.(failure, request)
 }
 
-function join({ code }: Failure): string | undefined {
+const UNMAPPED =
+  'Neither the own user (or group) nor 0 is known in this user namespace, and the program would keep an id of outside: map one of them, or say with uid and gid who it is to be there'
+
+/** The calls by which a child leaves ids that its user namespace does not know. */
+function isOfUnmapped(syscall: string | undefined): boolean {
+  return syscall === 'setresuid' || syscall === 'setresgid'
+}
+
+function join({ code, syscall }: Failure): string | undefined {
+  if (code === 'EINVAL' && isOfUnmapped(syscall)) return UNMAPPED
   switch (code) {
     case 'ESRCH':
     case 'ENOENT':

@@ -64,18 +64,20 @@ impl IdMaps {
         *self == Self::default()
     }
 
-    /// Whether neither of the caller's ids is mapped where 0 is: the child would be nobody in its own namespace.
+    /// Whether one of the caller's ids is not among the lines for it: the child is to be somebody else.
     pub(crate) fn leave_own_out(&self) -> bool {
         let leaves_out = |mappings: &Option<IdMappings>, own: u32| match mappings {
-            Some(IdMappings::Lines(lines)) => {
-                !lines
-                    .iter()
-                    .any(|line| own.checked_sub(line.outside).is_some_and(|above| above < line.count))
-                    && lines.iter().any(|line| line.inside == 0)
-            }
+            Some(IdMappings::Lines(lines)) => !lines
+                .iter()
+                .any(|line| own.checked_sub(line.outside).is_some_and(|above| above < line.count)),
             _ => false,
         };
-        leaves_out(&self.uids, geteuid().as_raw()) && leaves_out(&self.gids, getegid().as_raw())
+        leaves_out(&self.uids, geteuid().as_raw()) || leaves_out(&self.gids, getegid().as_raw())
+    }
+
+    /// Whether the supplementary groups cannot be left in the namespace, and can be outside.
+    pub(crate) fn keep_groups(&self) -> bool {
+        (self.allow_setgroups == Some(false) || self.gids.is_none()) && may_set_groups()
     }
 
     /// Writes them for the process of a pidfd.

@@ -75,10 +75,10 @@ pub enum Action<'a> {
     CloseOnExec(u32),
     /// Gives up every id but this one, and with it every capability.
     Credentials(u32),
-    /// Makes the process user and group 0 of its user namespace.
-    BecomeRoot,
-    /// The same where its own ids are not known there, and 0 is.
-    BecomeRootIfUnmapped,
+    /// Leaves the supplementary groups, where that is allowed.
+    LeaveGroups,
+    /// Of user and group, those that the user namespace does not know become 0, or where that is not known either, these.
+    LeaveUnmapped { uid: Option<u32>, gid: Option<u32> },
     /// setgid(2) and setuid(2), without supplementary groups; the permitted capabilities may outlive it.
     Ids { uid: Option<u32>, gid: Option<u32>, keeps_capabilities: bool },
     /// Leaves these in the bounding set.

@@ -24,7 +24,7 @@ pub struct Setup {
     pub unshare: CloneFlags,
     /// For a new user namespace.
     pub id_maps: IdMaps,
-    /// Whether it becomes root of that where its own ids are not mapped, which exec would take the capabilities from.
+    /// Whether it becomes root of that where its own ids are left out of the maps.
     pub becomes_root: bool,
     /// What to write into timens_offsets, for a new time namespace.
     pub time_offsets: Option<Vec<u8>>,
@@ -64,6 +64,8 @@ pub(crate) struct Prepared<'a> {
     setup: &'a Setup,
     /// Whether each has been entered before the user namespace.
     joined: Vec<Cell<bool>>,
+    /// Whether the supplementary groups are left before there is a new user namespace.
+    pub(crate) leaves_groups: bool,
     placements: Vec<Placement>,
     root: Cell<RawFd>,
     loopback: Option<Loopback>,
@@ -90,6 +92,7 @@ impl Setup {
         Ok(Prepared {
             setup: self,
             joined: self.joins.iter().map(|_| Cell::new(false)).collect(),
+            leaves_groups: self.changes_ids() && self.id_maps.keep_groups(),
             placements: proc.chain(mounts).collect::<Result<_, _>>()?,
             root: Cell::new(libc::AT_FDCWD),
             loopback: self.loopback.then(Loopback::new),
@@ -104,6 +107,12 @@ impl Setup {
     /// Whether the parent writes id maps.
     pub(crate) fn has_maps(&self) -> bool {
         !self.id_maps.is_empty()
+    }
+
+    /// Whether the child is to be somebody else in a new user namespace.
+    fn changes_ids(&self) -> bool {
+        let is_other = || self.uid.is_some() || self.gid.is_some() || self.id_maps.leave_own_out();
+        self.becomes_root && self.unshare.contains(CloneFlags::NEWUSER) && is_other()
     }
 
     /// Whether the child's credentials change, and with them whether this process's memory, which it shares, may be looked at.
@@ -125,16 +134,22 @@ impl Prepared<'_> {
     /// In two passes, as nsenter(1): what the caller may enter with the privileges that it has; then the user namespace, and
     /// what only it gives the privilege for.
     pub fn joining(&self) -> Vec<Row<'_>> {
-        let joins = || self.setup.joins.iter().zip(&self.joined);
-        let user = self.setup.joins.iter().find(|(_, kind)| *kind == CloneFlags::NEWUSER);
+        let (setup, joins) = (self.setup, || self.setup.joins.iter().zip(&self.joined));
+        let user = setup.joins.iter().find(|(_, kind)| *kind == CloneFlags::NEWUSER);
+        let leaving = Row::new(Step::Credentials, Action::LeaveGroups);
         let Some((user, _)) = user else {
-            return joins().map(|((fd, kind), _)| join(Action::Setns(*fd, *kind))).collect();
+            let joins = joins().map(|((fd, kind), _)| join(Action::Setns(*fd, *kind)));
+            return joins.chain(self.leaves_groups.then_some(leaving)).collect();
         };
         let others = || joins().filter(|((_, kind), _)| *kind != CloneFlags::NEWUSER);
         let first = others().map(|((fd, kind), is_done)| join(Action::TrySetns(*fd, *kind, is_done)));
         let last = others().map(|((fd, kind), is_done)| join(Action::SetnsUnless(*fd, *kind, is_done)));
         first
-            .chain([join(Action::Setns(*user, CloneFlags::NEWUSER)), join(Action::BecomeRootIfUnmapped)])
+            .chain([
+                leaving,
+                join(Action::Setns(*user, CloneFlags::NEWUSER)),
+                join(Action::LeaveUnmapped { uid: setup.uid, gid: setup.gid }),
+            ])
             .chain(last)
             .collect()
     }
@@ -146,7 +161,8 @@ impl Prepared<'_> {
         if let (true, Some(parent)) = (setup.has_maps(), parent) {
             rows.push(Row::new(Step::IdMap, Action::AwaitMaps { gate, parent }));
             if setup.becomes_root && setup.id_maps.leave_own_out() {
-                rows.push(Row::new(Step::Credentials, Action::BecomeRoot));
+                let action = Action::LeaveUnmapped { uid: setup.uid, gid: setup.gid };
+                rows.push(Row::new(Step::Credentials, action));
             }
         }
         if setup.unshare.contains(CloneFlags::NEWTIME) {

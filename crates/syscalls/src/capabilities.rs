@@ -96,6 +96,8 @@ pub fn keep_capabilities() -> Result<()> {
     named("prctl", Errno::result(result).map(drop))
 }
 
+const VERSION: u32 = 0x2008_0522;
+
 /// struct __user_cap_header_struct of linux/capability.h.
 #[repr(C)]
 struct Header {
@@ -105,7 +107,7 @@ struct Header {
 
 /// struct __user_cap_data_struct.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Half {
     effective: u32,
     permitted: u32,
@@ -120,22 +122,53 @@ struct Half {
 ///
 /// EPERM: one of them is not permitted.
 pub fn set_capabilities(kept: u64) -> Result<()> {
-    const VERSION: u32 = 0x2008_0522;
-    let header = Header { version: VERSION, pid: 0 };
     #[allow(clippy::cast_possible_truncation, reason = "half of the bits is meant")]
     let halves = [kept as u32, (kept >> 32) as u32].map(|bits| Half {
         effective: bits,
         permitted: bits,
         inheritable: bits,
     });
-    // SAFETY: the structures are of this version's form, and outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
-    named("capset", Errno::result(result))?;
+    capset(halves)?;
     ambient(libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned(), 0)?;
     for capability in (0..MOST).filter(|capability| kept >> capability & 1 == 1) {
         ambient(libc::PR_CAP_AMBIENT_RAISE.cast_unsigned(), capability)?;
     }
     Ok(())
+}
+
+/// What `action` returns, which is done without these effective capabilities in the calling thread.
+///
+/// References: capget(2), capset(2).
+///
+/// # Errors
+///
+/// Those of a filter of system calls.
+pub fn without_capabilities<T>(bits: u64, action: impl FnOnce() -> T) -> Result<T> {
+    let own = capget()?;
+    let mut fewer = own;
+    for (half, shift) in fewer.iter_mut().zip([0, 32]) {
+        #[allow(clippy::cast_possible_truncation, reason = "half of the bits is meant")]
+        let without = (bits >> shift) as u32;
+        half.effective &= !without;
+    }
+    capset(fewer)?;
+    let result = action();
+    capset(own).map(|()| result)
+}
+
+fn capget() -> Result<[Half; 2]> {
+    let header = Header { version: VERSION, pid: 0 };
+    let mut halves = [Half::default(); 2];
+    // SAFETY: the structures are of this version's form, and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, halves.as_mut_ptr()) };
+    named("capget", Errno::result(result).map(|_| halves))
+}
+
+fn capset(halves: [Half; 2]) -> Result<()> {
+    let header = Header { version: VERSION, pid: 0 };
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
+    named("capset", Errno::result(result).map(drop))
 }
 
 fn ambient(command: u32, capability: u32) -> Result<()> {

@@ -8,9 +8,14 @@
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, getresgid, getresuid};
 
 use crate::Result;
+use crate::capabilities::without_capabilities;
 use crate::failure::named;
+
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
 
 /// The calls with 32-bit ids, which have a name of their own where there were others before.
 #[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
@@ -67,9 +72,7 @@ pub fn setuid(id: u32) -> Result<()> {
 ///
 /// EINVAL (not mapped in this user namespace), EPERM.
 pub fn setresgid(id: u32) -> Result<()> {
-    // SAFETY: integers.
-    let result = unsafe { libc::syscall(calls::SYS_setresgid, id, id, id) };
-    named("setresgid", Errno::result(result).map(drop))
+    set(calls::SYS_setresgid, "setresgid", [id; 3])
 }
 
 /// setresuid(2), with one id for all three.
@@ -78,7 +81,38 @@ pub fn setresgid(id: u32) -> Result<()> {
 ///
 /// EAGAIN, EINVAL (not mapped in this user namespace), EPERM.
 pub fn setresuid(id: u32) -> Result<()> {
+    set(calls::SYS_setresuid, "setresuid", [id; 3])
+}
+
+/// Whether the group ids are mapped in this user namespace. One that is not is shown as /proc/sys/fs/overflowgid, which may
+/// be mapped to another: only what is one's own can be taken without privilege.
+///
+/// References: getresgid(2), setresgid(2), user_namespaces(7).
+///
+/// # Errors
+///
+/// Those of a filter of system calls.
+pub fn are_groups_mapped() -> Result<bool> {
+    let own = named("getresgid", getresgid())?;
+    let ids = [own.real, own.effective, own.saved].map(Gid::as_raw);
+    without_capabilities(1 << CAP_SETGID, || set(calls::SYS_setresgid, "setresgid", ids).is_ok())
+}
+
+/// The same of the user ids.
+///
+/// References: getresuid(2), setresuid(2), user_namespaces(7).
+///
+/// # Errors
+///
+/// Those of a filter of system calls.
+pub fn are_users_mapped() -> Result<bool> {
+    let own = named("getresuid", getresuid())?;
+    let ids = [own.real, own.effective, own.saved].map(Uid::as_raw);
+    without_capabilities(1 << CAP_SETUID, || set(calls::SYS_setresuid, "setresuid", ids).is_ok())
+}
+
+fn set(call: libc::c_long, name: &'static str, [real, effective, saved]: [u32; 3]) -> Result<()> {
     // SAFETY: integers.
-    let result = unsafe { libc::syscall(calls::SYS_setresuid, id, id, id) };
-    named("setresuid", Errno::result(result).map(drop))
+    let result = unsafe { libc::syscall(call, real, effective, saved) };
+    named(name, Errno::result(result).map(drop))
 }

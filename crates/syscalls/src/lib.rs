@@ -40,7 +40,7 @@ pub use close_range::close_range_on_exec;
 pub use errno::{message, name};
 pub use failure::{Failure, Result};
 pub use flags::{CloneFlags, Namespace};
-pub use ids::{leave_groups, setgid, setresgid, setresuid, setuid};
+pub use ids::{are_groups_mapped, are_users_mapped, leave_groups, setgid, setresgid, setresuid, setuid};
 pub use kcmp::{EpollSlot, kcmp, kcmp_epoll};
 pub use loopback::Loopback;
 pub use mount::{MountFlags, MountOption, OCTAL_OPTIONS, OPTIONS as MOUNT_OPTIONS, mount, mount_data_length};

@@ -11,9 +11,10 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use linux_clone_syscalls::{
-    CloneFlags, Errno, Failure, Pid, PidfdFlags, Result, keep_capabilities, leave_groups, limit_bounding_set,
-    mount, pidfd_open, seccomp_filter, set_capabilities, set_no_new_privileges, set_resource_limit,
-    setdomainname, setgid, sethostname, setns, setresgid, setresuid, setuid, unshare,
+    CloneFlags, Errno, Failure, Pid, PidfdFlags, Result, are_groups_mapped, are_users_mapped,
+    keep_capabilities, leave_groups, limit_bounding_set, mount, pidfd_open, seccomp_filter, set_capabilities,
+    set_no_new_privileges, set_resource_limit, setdomainname, setgid, sethostname, setns, setresgid,
+    setresuid, setuid, unshare,
 };
 use nix::fcntl::{OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -91,14 +92,12 @@ pub fn perform_one(action: &Action<'_>) -> Result<()> {
             Ok(())
         }
         Action::Credentials(id) => give_up_privileges(id),
-        Action::BecomeRoot => become_root(),
-        Action::BecomeRootIfUnmapped => {
-            if unistd::geteuid().as_raw() == OVERFLOW_ID {
-                // Where 0 is not known either, it stays what it is.
-                let _ = become_root();
-            }
+        Action::LeaveGroups => {
+            // Who may not keeps them, as with unshare(1).
+            let _ = leave_groups();
             Ok(())
         }
+        Action::LeaveUnmapped { uid, gid } => leave_unmapped(uid, gid),
         Action::Ids { uid, gid, keeps_capabilities } => set_ids(uid, gid, keeps_capabilities),
         Action::BoundingSet(kept) => limit_bounding_set(kept),
         Action::Capabilities(kept) => set_capabilities(kept),
@@ -108,9 +107,6 @@ pub fn perform_one(action: &Action<'_>) -> Result<()> {
         Action::UnblockSignals => unblock_all(),
     }
 }
-
-/// What an id is shown as that is not mapped: /proc/sys/fs/overflowuid.
-const OVERFLOW_ID: u32 = 65534;
 
 fn failing_as<T>(call: &'static str, result: nix::Result<T>) -> Result<T> {
     result.map_err(|errno| Failure::new(call, errno))
@@ -164,11 +160,21 @@ fn give_up_privileges(id: u32) -> Result<()> {
     failing_as("prctl", Errno::result(result)).map(drop)
 }
 
-fn become_root() -> Result<()> {
-    // A user namespace may deny it, and then there is nothing to leave.
+/// Root of the user namespace could use an id of outside that stays.
+fn leave_unmapped(uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let (keeps_group, keeps_user) = (are_groups_mapped()?, are_users_mapped()?);
+    if keeps_group && keeps_user {
+        return Ok(());
+    }
+    // A user namespace may deny it; who may leave them outside has done so.
     let _ = leave_groups();
-    setresgid(0)?;
-    setresuid(0)
+    if !keeps_group {
+        setresgid(0).or_else(|failure| setresgid(gid.ok_or(failure)?))?;
+    }
+    if !keeps_user {
+        setresuid(0).or_else(|failure| setresuid(uid.ok_or(failure)?))?;
+    }
+    Ok(())
 }
 
 fn set_ids(uid: Option<u32>, gid: Option<u32>, keeps_capabilities: bool) -> Result<()> {

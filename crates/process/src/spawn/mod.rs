@@ -211,7 +211,7 @@ fn attempt(request: &Request, way: Way) -> Result<Spawned, StepFailure> {
         shared = Shared::new(Record::default())?;
         shared.get()
     };
-    let plan = Plan::of(request);
+    let plan = Plan::of(request, &prepared);
     let cgroup = request.cgroup.filter(|_| way.enters_cgroup);
     let entering = cgroup.map(|cgroup| Row::new(Step::Cgroup, Action::Cgroup(cgroup)));
     let joining: Vec<_> = entering.into_iter().chain(prepared.joining()).collect();
@@ -263,7 +263,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, prepared: &Prepared<'_>) -> Self {
         let setup = &request.setup;
         let mut new = setup.unshare - CloneFlags::NEWTIME;
         let mut rest = CloneFlags::empty();
@@ -272,7 +272,7 @@ impl Plan {
             rest = new & CloneFlags::NEWCGROUP;
             new -= rest;
         }
-        if setup.joins.is_empty() {
+        if setup.joins.is_empty() && !prepared.leaves_groups {
             return Self { first: new, passes_on: None, rest };
         }
         if (setup.joined() | new).contains(CloneFlags::NEWPID) {

@@ -156,7 +156,8 @@ function makeSystem(directory) {
   symlinkSync('../proc/self/mounts', path.join(directory, 'etc/mtab'))
   symlinkSync('gcc', path.join(directory, 'usr/bin/cc'))
   const files = positionals.map((file) => `__test__/${path.basename(file)}`)
-  const words = [...(values['as-root'] ? ['--as-we-are'] : []), `--timeout=${PATIENCE}`, ...files]
+  // All tests of a file at once would each take as long as all of them.
+  const words = [...(values['as-root'] ? ['--as-we-are'] : []), '--serial', `--timeout=${PATIENCE}`, ...files]
   writeFileSync(path.join(directory, 'init'), FIRST, { mode: 0o755 })
   writeFileSync(path.join(directory, 'second'), second(words), { mode: 0o755 })
   return directory

@@ -352,8 +352,8 @@ impl Parked {
             slot.state.store(state::FREE, Ordering::Relaxed);
         }
         self.count = 0;
+        INSPECTOR.store(NOBODY, Ordering::Relaxed);
         // Their numbers may be those of other threads here.
-        INSPECTOR.store(0, Ordering::Relaxed);
         for place in &HAVE_COME {
             place.store(0, Ordering::Relaxed);
         }
@@ -470,8 +470,6 @@ fn blocks_everything(task: &Task) -> bool {
 /// What is known of Node's thread that turns SIGUSR1 into an inspector.
 #[derive(Default)]
 struct Inspector {
-    /// Who it is: nobody else can be.
-    found: Option<i32>,
     /// Who may be it, and since when it has looked like it.
     suspect: Option<(i32, Instant)>,
 }
@@ -479,17 +477,20 @@ struct Inspector {
 /// Its tid, once it is known.
 static INSPECTOR: AtomicI32 = AtomicI32::new(0);
 
+/// The tid of the inspector in a copy of the process, which has none.
+const NOBODY: i32 = -1;
+
 impl Inspector {
     /// Whether it is this thread, which blocks every signal. Since Node 24 it bears its name. Before, it is the first of
     /// those (Node makes it before it runs any program) that waits on a semaphore, and goes on so while all others are
     /// parked.
     fn is(&mut self, task: &Task, tasks: &Tasks) -> Result<bool> {
-        if let Some(found) = self.found {
-            return Ok(found == task.tid);
+        let known = INSPECTOR.load(Ordering::Relaxed);
+        if known != 0 {
+            return Ok(known == task.tid);
         }
-        if task.tid == INSPECTOR.load(Ordering::Relaxed) || task.name() == b"SignalInspector" {
+        if task.name() == b"SignalInspector" {
             INSPECTOR.store(task.tid, Ordering::Relaxed);
-            self.found = Some(task.tid);
             return Ok(true);
         }
         let is_main = task.tid == Pid::this().as_raw();
@@ -501,7 +502,6 @@ impl Inspector {
         let is_it = suspect == task.tid && since.elapsed() > LONGER_THAN_A_MOMENT;
         if is_it {
             INSPECTOR.store(suspect, Ordering::Relaxed);
-            self.found = Some(suspect);
         }
         Ok(is_it)
     }

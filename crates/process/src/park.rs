@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::io::Write;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -580,6 +580,19 @@ fn set_handler(signal: c_int) -> Result<()> {
     // SAFETY: the action is complete, and its handler is async-signal-safe.
     let result = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
     Errno::result(result).map(drop).map_err(|errno| Failure::new("rt_sigaction", errno))
+}
+
+/// Lets a thread that keeps all other signals blocked be parked.
+pub fn unblock_signal() {
+    // Where there is none, nobody is parked.
+    let Ok(signal) = install_handler() else { return };
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the set is ours.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: it has been filled in.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
 }
 
 /// In a copy whose handlers have been cleared: it may be parked as this process is.

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import dgram from 'node:dgram'
 import { once } from 'node:events'
@@ -9,7 +9,7 @@ import path from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { hasCompiler, temporaryDirectory } from './helpers/machine.mjs'
+import { compileLibrary, hasCompiler, temporaryDirectory } from './helpers/machine.mjs'
 import { available, inProcess, isRoot, privileged, slowness } from './helpers/process.mjs'
 
 const library = fileURLToPath(new URL('../index.js', import.meta.url))
@@ -131,24 +131,6 @@ function startScript(t, act, { arg = null, stdio = ['ignore', 'pipe', 'pipe'], t
     return heard(directory)
   })
   return { child, ended, directory }
-}
-
-/** An addon's or a preloaded library's code. */
-function compileLibrary(t, source) {
-  const directory = temporaryDirectory(t)
-  const [text, file] = [path.join(directory, 'library.c'), path.join(directory, 'library.so')]
-  writeFileSync(text, source)
-  const { status, stderr } = spawnSync('cc', [
-    '-shared',
-    '-fPIC',
-    '-pthread',
-    '-Wl,-z,nodelete',
-    '-o',
-    file,
-    text,
-  ])
-  if (status !== 0) throw new Error(`cc ended with ${status}\n${stderr}`)
-  return file
 }
 
 /** The sockets of a process, without those that the test has given it. */

@@ -155,19 +155,29 @@ impl Parked {
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
         let mut parked =
             Self { count: 0, tasks, shares_descriptors: false, _blocked: Blocked::all()?, _turn: turn };
+        parked.call_all(signal, patience, patience_with_the_deaf)?;
+        Ok(parked)
+    }
+
+    /// A thread that is still running may start another: calls those that are not parked until a pass finds nobody.
+    fn call_all(
+        &mut self,
+        signal: c_int,
+        patience: Duration,
+        patience_with_the_deaf: Duration,
+    ) -> std::result::Result<(), ThreadFailure> {
         let deadline = Instant::now() + patience;
         let mut inspector = Inspector::default();
         let (mut deaf_since, mut round) = (None, 0);
-        // A thread that is still running may start another: until a pass finds none that is new.
         loop {
-            let found = parked.call_new_ones(signal, &mut inspector)?;
-            for slot in parked.slots() {
+            let found = self.call_new_ones(signal, &mut inspector)?;
+            for slot in self.slots() {
                 wait_for(slot, deadline)?;
             }
             match found {
                 Found::Nobody => {
-                    parked.remember();
-                    return Ok(parked);
+                    self.remember();
+                    return Ok(());
                 }
                 Found::Called => deaf_since = None,
                 Found::Deaf(thread) => {
@@ -276,6 +286,7 @@ impl Parked {
     pub fn all_settled(
         is_settled: impl Fn(&Self, &Interrupted) -> bool,
     ) -> std::result::Result<Self, ThreadFailure> {
+        let signal = install_handler()?;
         let deadline = Instant::now() + PATIENCE_WITH_THE_RESTLESS;
         let mut leniency = 1_u32;
         loop {
@@ -286,8 +297,11 @@ impl Parked {
             let left = deadline.saturating_duration_since(Instant::now());
             let within = |patience: Duration| (patience * leniency).min(left.max(patience));
             let settled =
-                Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf)).and_then(|parked| {
-                    parked.settle(within, |thread| is_settled(&parked, thread))?;
+                Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf)).and_then(|mut parked| {
+                    // Those that have gone on may have started others.
+                    while parked.settle(signal, within, |thread| is_settled(&parked, thread))? {
+                        parked.call_all(signal, within(PATIENCE_WITH_SOME), within(with_the_deaf))?;
+                    }
                     Ok(parked)
                 });
             match settled {
@@ -300,17 +314,18 @@ impl Parked {
         }
     }
 
+    /// Whether any had to go on.
     fn settle(
         &self,
+        signal: c_int,
         within: impl Fn(Duration) -> Duration,
         is_settled: impl Fn(&Interrupted) -> bool,
-    ) -> std::result::Result<(), ThreadFailure> {
-        let signal = install_handler()?;
+    ) -> std::result::Result<bool, ThreadFailure> {
         let deadline = Instant::now() + within(PATIENCE_WITH_ONE);
         // One that goes on may give another what that has waited for: until nobody has had to go on.
-        let mut has_moved = true;
+        let (mut has_moved, mut passes) = (true, 0_usize);
         while has_moved {
-            has_moved = false;
+            (has_moved, passes) = (false, passes + 1);
             for slot in self.slots() {
                 let mut round = 0;
                 while self.interrupted_in(slot).is_some_and(|thread| !is_settled(&thread)) {
@@ -337,7 +352,7 @@ impl Parked {
                 }
             }
         }
-        Ok(())
+        Ok(passes > 1)
     }
 
     fn interrupted_in(&self, slot: &Slot) -> Option<Interrupted> {

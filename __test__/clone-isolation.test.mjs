@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import dgram from 'node:dgram'
 import { once } from 'node:events'
@@ -9,7 +9,7 @@ import path from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { hasCompiler, temporaryDirectory } from './helpers/machine.mjs'
+import { compileLibrary, hasCompiler, temporaryDirectory } from './helpers/machine.mjs'
 import { available, inProcess, isRoot, privileged, slowness } from './helpers/process.mjs'
 
 const library = fileURLToPath(new URL('../index.js', import.meta.url))
@@ -131,24 +131,6 @@ function startScript(t, act, { arg = null, stdio = ['ignore', 'pipe', 'pipe'], t
     return heard(directory)
   })
   return { child, ended, directory }
-}
-
-/** An addon's or a preloaded library's code. */
-function compileLibrary(t, source) {
-  const directory = temporaryDirectory(t)
-  const [text, file] = [path.join(directory, 'library.c'), path.join(directory, 'library.so')]
-  writeFileSync(text, source)
-  const { status, stderr } = spawnSync('cc', [
-    '-shared',
-    '-fPIC',
-    '-pthread',
-    '-Wl,-z,nodelete',
-    '-o',
-    file,
-    text,
-  ])
-  if (status !== 0) throw new Error(`cc ended with ${status}\n${stderr}`)
-  return file
 }
 
 /** The sockets of a process, without those that the test has given it. */
@@ -1816,4 +1798,120 @@ test('More events in one turn than libuv takes at once do not end the child, wha
   }
   const wrap = ['sh', '-c', 'ulimit -n 4096; exec "$0" "$@"']
   t.deepEqual(await inProcess(act, { with: { wrap } }), { code: 9, signal: null })
+})
+
+/**
+ * begin() makes a thread that spins, as it may not while the process is copied, until it has been parked and let go; then it
+ * makes one with all signals blocked, which is at work until the threads have been listed. isDone() tells whether that is over.
+ */
+const startsLate = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef void *value;
+int napi_create_function(value, const char *, size_t, value (*)(value, value), void *, value *);
+int napi_set_named_property(value, value, const char *, value);
+int napi_get_boolean(value, _Bool, value *);
+
+static long (*call)(long, ...);
+static volatile int maker, was_let_go, was_made, was_listed, is_done;
+
+static void *work(void *nothing) {
+  while (!was_listed) sched_yield();
+  is_done = 1;
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, 0);
+  for (;;) pause();
+}
+
+static void *make(void *nothing) {
+  pthread_t thread;
+  sigset_t all, before;
+  sigfillset(&all);
+  maker = call(SYS_gettid);
+  while (!was_let_go);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_create(&thread, 0, work, 0);
+  was_made = 1;
+  pthread_sigmask(SIG_SETMASK, &before, 0);
+  for (;;) pause();
+}
+
+long syscall(long number, ...) {
+  long words[6];
+  va_list list;
+  va_start(list, number);
+  for (int index = 0; index < 6; index++) words[index] = va_arg(list, long);
+  va_end(list);
+  if (!call) call = dlsym(RTLD_NEXT, "syscall");
+  long result = call(number, words[0], words[1], words[2], words[3], words[4], words[5]);
+  if (number == SYS_getdents64 && was_made) was_listed = 1;
+  if (number == SYS_futex && (words[1] & FUTEX_CMD_MASK) == FUTEX_WAIT && maker && call(SYS_gettid) == maker) was_let_go = 1;
+  return result;
+}
+
+static value begin(value env, value info) {
+  pthread_t thread;
+  pthread_create(&thread, 0, make, 0);
+  while (!maker) sched_yield();
+  return 0;
+}
+
+static value tell(value env, value info) {
+  value answer;
+  napi_get_boolean(env, is_done, &answer);
+  return answer;
+}
+
+static void define(value env, value exports, const char *name, value (*function)(value, value)) {
+  value made;
+  napi_create_function(env, name, strlen(name), function, 0, &made);
+  napi_set_named_property(env, exports, name, made);
+}
+
+value napi_register_module_v1(value env, value exports) {
+  define(env, exports, "begin", begin);
+  define(env, exports, "isDone", tell);
+  return exports;
+}
+`
+
+test('A thread that one starts which had to go on is waited for: in the child nothing is half done', async (t) => {
+  if (!available(t, hasCompiler(), 'a C compiler')) return
+  const act = async ({ lib }, library) => {
+    const addon = { exports: {} }
+    process.dlopen(addon, library)
+    const { begin, isDone } = addon.exports
+    await lib.clone(() => 0).wait()
+    begin()
+    return lib.clone(() => (isDone() ? 7 : 1)).wait()
+  }
+  const library = compileLibrary(t, startsLate)
+  const options = { with: { wrap: [], env: { LD_PRELOAD: library } } }
+  t.deepEqual(await inProcess(act, options, library), { code: 7, signal: null })
+})
+
+test('Cloning works while a program with a death signal runs that a Worker has started', async (t) => {
+  const act = async ({ lib, fs, workers }, library) => {
+    const code = `
+      const { parentPort, workerData } = require('node:worker_threads')
+      const program = require(workerData).spawn('sleep', ['150'], { parentDeathSignal: 'SIGKILL' })
+      program.once('spawn', () => parentPort.postMessage(program.pid))`
+    const worker = new workers.Worker(code, { eval: true, workerData: library })
+    const pid = await new Promise((resolve) => worker.once('message', resolve))
+    const status = await lib.clone(() => (fs.readdirSync('/proc/self/task').length > 1 ? 7 : 1)).wait()
+    process.kill(pid)
+    await new Promise((resolve) => worker.once('exit', resolve))
+    return status
+  }
+  t.deepEqual(await inProcess(act, { with: { wrap: [] } }, library), { code: 7, signal: null })
 })

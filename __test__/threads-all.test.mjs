@@ -4,8 +4,9 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import lib from '../index.js'
+import { compileLibrary, hasCompiler } from './helpers/machine.mjs'
 import { changes, distinct, movable, namespacesOf, threadsOfCaller } from './helpers/proc.mjs'
-import { inProcess, inUserNamespace, isRoot, privileged, run } from './helpers/process.mjs'
+import { available, inProcess, inUserNamespace, isRoot, privileged, run } from './helpers/process.mjs'
 
 const library = fileURLToPath(new URL('../index.js', import.meta.url))
 const all = ['mnt', 'uts', 'ipc', 'net', 'cgroup']
@@ -886,4 +887,112 @@ test('where the kernel lets no threads that share a working directory enter a mo
   t.is(new Set(namespaces).size, 1)
   t.not(namespaces[0], before)
   t.deepEqual([...new Set(directories)], ['/usr'])
+})
+
+test("a program with a death signal that a Worker has started is in nobody's way, and its thread moves too", async (t) => {
+  const { before, after } = await inProcess(async ({ lib, fs, workers }, library) => {
+    const code = `
+        const { parentPort, workerData } = require('node:worker_threads')
+        const program = require(workerData).spawn('sleep', ['150'], { parentDeathSignal: 'SIGKILL' })
+        program.once('spawn', () => parentPort.postMessage(program.pid))`
+    const worker = new workers.Worker(code, { eval: true, workerData: library })
+    const pid = await new Promise((resolve) => worker.once('message', resolve))
+    const directory = '/proc/self/task'
+    const tids = fs.readdirSync(directory)
+    const its = tids.find((tid) => fs.readFileSync(`${directory}/${tid}/comm`, 'utf8') === 'linux-clone\n')
+    const links = () => [process.pid, its].map((tid) => fs.readlinkSync(`${directory}/${tid}/ns/uts`))
+    try {
+      const before = links()
+      lib.unshare('uts', { threads: 'all' })
+      return { before, after: links() }
+    } finally {
+      process.kill(pid)
+      await new Promise((resolve) => worker.once('exit', resolve))
+    }
+  }, library)
+  t.is(before[0], before[1])
+  t.not(after[0], before[0])
+  t.is(after[1], after[0])
+})
+
+/**
+ * With BEGIN in the environment, when the threads have been listed once, it makes two more. The second listing ends at the
+ * first of them, which ends at that moment, and goes on as the kernel does then: by number, past the other one.
+ */
+const endsWhileListed = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct entry { unsigned long number, next; unsigned short length; char type, name[]; };
+
+static long (*call)(long, ...);
+static volatile int lists, first, second, has_to_end;
+
+static void *begin(void *place) {
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, 0);
+  *(volatile int *)place = call(SYS_gettid);
+  while (place == &second || !has_to_end) usleep(100);
+  return 0;
+}
+
+static long list(long fd, char *entries, long result) {
+  static pthread_t threads[2];
+  if (!getenv("BEGIN")) return result;
+  if (result == 0 && lists++ == 0) {
+    pthread_create(&threads[0], 0, begin, (void *)&first);
+    while (!first);
+    pthread_create(&threads[1], 0, begin, (void *)&second);
+    while (!second);
+  }
+  if (lists != 1) return result;
+  for (long at = 0; at < result;) {
+    struct entry *entry = (struct entry *)(entries + at);
+    at += entry->length;
+    if (atoi(entry->name) != first) continue;
+    has_to_end = 1;
+    pthread_join(threads[0], 0);
+    while (call(SYS_tgkill, getpid(), first, 0) == 0);
+    call(SYS_lseek, fd, entry->next, SEEK_SET);
+    lists++;
+    return at;
+  }
+  return result;
+}
+
+long syscall(long number, ...) {
+  long words[6];
+  va_list arguments;
+  va_start(arguments, number);
+  for (int index = 0; index < 6; index++) words[index] = va_arg(arguments, long);
+  va_end(arguments);
+  if (!call) call = dlsym(RTLD_NEXT, "syscall");
+  long result = call(number, words[0], words[1], words[2], words[3], words[4], words[5]);
+  return number == SYS_getdents64 ? list(words[0], (char *)words[1], result) : result;
+}
+`
+
+test('no thread is overlooked where another one ends while they are listed', async (t) => {
+  if (!available(t, hasCompiler(), 'a C compiler')) return
+  const { before, after } = await inProcess(
+    async ({ lib, outside }) => {
+      // Who is Node's inspector is known from here on, and takes no more listings.
+      lib.unshare('uts', { threads: 'all' })
+      const before = await outside()
+      process.env.BEGIN = '1'
+      lib.unshare('uts', { threads: 'all' })
+      return { before, after: await outside() }
+    },
+    { with: { outside: threadsOfCaller, env: { LD_PRELOAD: compileLibrary(t, endsWhileListed) } } },
+  )
+  t.is(after.length, before.length + 1)
+  assertAllMoved(t, before, after, ['uts'])
 })

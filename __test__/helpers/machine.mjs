@@ -51,6 +51,24 @@ export function compile(t, source) {
   return program
 }
 
+/** An addon's or a preloaded library's code. */
+export function compileLibrary(t, source) {
+  const directory = temporaryDirectory(t)
+  const [text, file] = [path.join(directory, 'library.c'), path.join(directory, 'library.so')]
+  writeFileSync(text, source)
+  const { status, stderr } = spawnSync('cc', [
+    '-shared',
+    '-fPIC',
+    '-pthread',
+    '-Wl,-z,nodelete',
+    '-o',
+    file,
+    text,
+  ])
+  if (status !== 0) throw new Error(`cc ended with ${status}\n${stderr}`)
+  return file
+}
+
 /** Starts a program that goes on after its first line. The test ends it, and waits for whatever else holds its output. */
 export async function start(t, ...words) {
   const child = spawn(words[0], words.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] })

@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::io::Write;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -155,19 +155,29 @@ impl Parked {
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
         let mut parked =
             Self { count: 0, tasks, shares_descriptors: false, _blocked: Blocked::all()?, _turn: turn };
+        parked.call_all(signal, patience, patience_with_the_deaf)?;
+        Ok(parked)
+    }
+
+    /// A thread that is still running may start another: calls those that are not parked until a pass finds nobody.
+    fn call_all(
+        &mut self,
+        signal: c_int,
+        patience: Duration,
+        patience_with_the_deaf: Duration,
+    ) -> std::result::Result<(), ThreadFailure> {
         let deadline = Instant::now() + patience;
         let mut inspector = Inspector::default();
         let (mut deaf_since, mut round) = (None, 0);
-        // A thread that is still running may start another: until a pass finds none that is new.
         loop {
-            let found = parked.call_new_ones(signal, &mut inspector)?;
-            for slot in parked.slots() {
+            let found = self.call_new_ones(signal, &mut inspector)?;
+            for slot in self.slots() {
                 wait_for(slot, deadline)?;
             }
             match found {
                 Found::Nobody => {
-                    parked.remember();
-                    return Ok(parked);
+                    self.remember();
+                    return Ok(());
                 }
                 Found::Called => deaf_since = None,
                 Found::Deaf(thread) => {
@@ -276,6 +286,7 @@ impl Parked {
     pub fn all_settled(
         is_settled: impl Fn(&Self, &Interrupted) -> bool,
     ) -> std::result::Result<Self, ThreadFailure> {
+        let signal = install_handler()?;
         let deadline = Instant::now() + PATIENCE_WITH_THE_RESTLESS;
         let mut leniency = 1_u32;
         loop {
@@ -286,8 +297,11 @@ impl Parked {
             let left = deadline.saturating_duration_since(Instant::now());
             let within = |patience: Duration| (patience * leniency).min(left.max(patience));
             let settled =
-                Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf)).and_then(|parked| {
-                    parked.settle(within, |thread| is_settled(&parked, thread))?;
+                Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf)).and_then(|mut parked| {
+                    // Those that have gone on may have started others.
+                    while parked.settle(signal, within, |thread| is_settled(&parked, thread))? {
+                        parked.call_all(signal, within(PATIENCE_WITH_SOME), within(with_the_deaf))?;
+                    }
                     Ok(parked)
                 });
             match settled {
@@ -300,17 +314,18 @@ impl Parked {
         }
     }
 
+    /// Whether any had to go on.
     fn settle(
         &self,
+        signal: c_int,
         within: impl Fn(Duration) -> Duration,
         is_settled: impl Fn(&Interrupted) -> bool,
-    ) -> std::result::Result<(), ThreadFailure> {
-        let signal = install_handler()?;
+    ) -> std::result::Result<bool, ThreadFailure> {
         let deadline = Instant::now() + within(PATIENCE_WITH_ONE);
         // One that goes on may give another what that has waited for: until nobody has had to go on.
-        let mut has_moved = true;
+        let (mut has_moved, mut passes) = (true, 0_usize);
         while has_moved {
-            has_moved = false;
+            (has_moved, passes) = (false, passes + 1);
             for slot in self.slots() {
                 let mut round = 0;
                 while self.interrupted_in(slot).is_some_and(|thread| !is_settled(&thread)) {
@@ -337,7 +352,7 @@ impl Parked {
                 }
             }
         }
-        Ok(())
+        Ok(passes > 1)
     }
 
     fn interrupted_in(&self, slot: &Slot) -> Option<Interrupted> {
@@ -352,8 +367,8 @@ impl Parked {
             slot.state.store(state::FREE, Ordering::Relaxed);
         }
         self.count = 0;
+        INSPECTOR.store(NOBODY, Ordering::Relaxed);
         // Their numbers may be those of other threads here.
-        INSPECTOR.store(0, Ordering::Relaxed);
         for place in &HAVE_COME {
             place.store(0, Ordering::Relaxed);
         }
@@ -470,8 +485,6 @@ fn blocks_everything(task: &Task) -> bool {
 /// What is known of Node's thread that turns SIGUSR1 into an inspector.
 #[derive(Default)]
 struct Inspector {
-    /// Who it is: nobody else can be.
-    found: Option<i32>,
     /// Who may be it, and since when it has looked like it.
     suspect: Option<(i32, Instant)>,
 }
@@ -479,17 +492,20 @@ struct Inspector {
 /// Its tid, once it is known.
 static INSPECTOR: AtomicI32 = AtomicI32::new(0);
 
+/// The tid of the inspector in a copy of the process, which has none.
+const NOBODY: i32 = -1;
+
 impl Inspector {
     /// Whether it is this thread, which blocks every signal. Since Node 24 it bears its name. Before, it is the first of
     /// those (Node makes it before it runs any program) that waits on a semaphore, and goes on so while all others are
     /// parked.
     fn is(&mut self, task: &Task, tasks: &Tasks) -> Result<bool> {
-        if let Some(found) = self.found {
-            return Ok(found == task.tid);
+        let known = INSPECTOR.load(Ordering::Relaxed);
+        if known != 0 {
+            return Ok(known == task.tid);
         }
-        if task.tid == INSPECTOR.load(Ordering::Relaxed) || task.name() == b"SignalInspector" {
+        if task.name() == b"SignalInspector" {
             INSPECTOR.store(task.tid, Ordering::Relaxed);
-            self.found = Some(task.tid);
             return Ok(true);
         }
         let is_main = task.tid == Pid::this().as_raw();
@@ -501,7 +517,6 @@ impl Inspector {
         let is_it = suspect == task.tid && since.elapsed() > LONGER_THAN_A_MOMENT;
         if is_it {
             INSPECTOR.store(suspect, Ordering::Relaxed);
-            self.found = Some(suspect);
         }
         Ok(is_it)
     }
@@ -580,6 +595,19 @@ fn set_handler(signal: c_int) -> Result<()> {
     // SAFETY: the action is complete, and its handler is async-signal-safe.
     let result = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
     Errno::result(result).map(drop).map_err(|errno| Failure::new("rt_sigaction", errno))
+}
+
+/// Lets a thread that keeps all other signals blocked be parked.
+pub fn unblock_signal() {
+    // Where there is none, nobody is parked.
+    let Ok(signal) = install_handler() else { return };
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the set is ours.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: it has been filled in.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
 }
 
 /// In a copy whose handlers have been cleared: it may be parked as this process is.

@@ -60,7 +60,8 @@ impl Tasks {
         Ok(Self { directory, shows_own_ids: shows_own_id() })
     }
 
-    /// Calls `visit` for each thread that is there, in the order of their creation.
+    /// Calls `visit` for each thread that is there, in the order of their creation; for some of them again
+    /// where one ends meanwhile.
     pub fn for_each<E: From<Failure>>(
         &self,
         visit: impl FnMut(Task) -> std::result::Result<(), E>,
@@ -77,10 +78,16 @@ impl Tasks {
     ) -> std::result::Result<(), E> {
         let mut buffer = [0_u64; 512];
         self.rewind()?;
+        let mut has_lost_one = false;
         loop {
             let length = self.entries(&mut buffer)?;
             if length == 0 {
-                return Ok(());
+                if !has_lost_one {
+                    return Ok(());
+                }
+                self.rewind()?;
+                has_lost_one = false;
+                continue;
             }
             let bytes = as_bytes(&buffer);
             let mut at = 0;
@@ -92,9 +99,12 @@ impl Tasks {
                 let shown = name.to_bytes();
                 if shown.first().is_some_and(u8::is_ascii_digit)
                     && !(self.shows_own_ids && number(shown).is_some_and(&mut skip))
-                    && let Some(task) = self.read(shown)?
                 {
-                    visit(task)?;
+                    match self.read(shown)? {
+                        Some(task) => visit(task)?,
+                        // Where whoever it has listed last has ended, the kernel goes on by number, past one that is there.
+                        None => has_lost_one = true,
+                    }
                 }
             }
         }

@@ -34,6 +34,7 @@ use crate::disposable::{Stack, reap, status_of};
 use crate::failed::Failed;
 use crate::failure::{Step, StepFailure};
 use crate::gate::Gate;
+use crate::park::unblock_signal;
 use crate::plan::{Action, Row};
 use crate::setup::{Prepared, Setup};
 use crate::shared::Shared;
@@ -104,6 +105,8 @@ fn spawn_from_a_thread_that_stays(request: Request) -> Result<Spawned, StepFailu
         // The calling thread waits for it.
         let _ = sender.send(spawned);
         if let Some(pid) = pid {
+            // It handles no other signal of the process's, as its stack is small.
+            unblock_signal();
             // Not by a descriptor, which there may be none left for. Another child that has got the pid only makes it longer.
             status_of(pid, 0);
         }

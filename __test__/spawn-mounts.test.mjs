@@ -420,6 +420,32 @@ test('What is mounted does not reach the host, or comes from it, as propagation 
   )
 })
 
+test('Beside a root no propagation lets its mounts out, and nothing is mounted before that is found', async (t) => {
+  const { root, mounts } = rootDirectory(t)
+  // In a tree of its own where everything is shared.
+  const words = ['unshare', ...(isRoot ? [] : ['-Ur']), '-m', '--propagation', 'shared']
+  const found = await inProcess(
+    ({ lib, fs }, options) =>
+      ['shared', 'unchanged', 'slave', 'private'].map((propagation) => {
+        const before = fs.readFileSync('/proc/self/mountinfo', 'utf8')
+        const start = () => lib.spawnSync('true', [], { unshare: ['mnt'], ...options, propagation })
+        let result
+        try {
+          const { error, status } = start()
+          result = error?.message ?? status
+        } catch ({ code, message }) {
+          result = [code, /options\.propagation.*options\.root/.test(message)]
+        }
+        const isSame = fs.readFileSync('/proc/self/mountinfo', 'utf8') === before
+        return [result, isSame, before.includes(' shared:')]
+      }),
+    { with: { wrap: words } },
+    { root, mounts },
+  )
+  const refusal = [['ERR_INVALID_ARG_VALUE', true], true, true]
+  t.deepEqual(found, [refusal, refusal, [0, true, true], [0, true, true]])
+})
+
 test('A root that is none, and mounts that cannot be, are errors of their steps, with both paths', async (t) => {
   const file = path.join(temporaryDirectory(t), 'file')
   writeFileSync(file, '')

@@ -1,5 +1,13 @@
 // Each option of Namespace: what it does, and what is as it was without it.
-import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { hostname } from 'node:os'
 import test from 'ava'
 import { childrenOf } from './helpers/machine.mjs'
@@ -185,6 +193,27 @@ test('setup() that fails at any step has changed nothing', async (t) => {
     t.regex(error.hint, /does not know one of the options/)
   }
   t.deepEqual(changes(before, after), [])
+})
+
+test('privateTmp: no working directory of /tmp is that outside any more', async (t) => {
+  const directory = mkdtempSync('/tmp/linux-clone-')
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  writeFileSync(`${directory}/outside`, '')
+  const found = await inProcess(async ({ lib, fs }, directory) => {
+    const look = () => {
+      fs.writeFileSync('left', '')
+      return [process.cwd(), fs.readlinkSync('/proc/self/cwd'), ...fs.readdirSync('.')]
+    }
+    const namespace = new lib.Namespace({ privateTmp: true })
+    process.chdir(directory)
+    process.cwd()
+    const ran = await namespace.run(look)
+    namespace.setup()
+    return { ran, set: look() }
+  }, directory)
+  const inside = ['/tmp', '/tmp', 'left']
+  t.deepEqual(found, { ran: inside, set: inside })
+  t.deepEqual(readdirSync(directory), ['outside'])
 })
 
 test('privateTmp: what is written to /tmp is gone afterwards, and that outside is not seen', async (t) => {

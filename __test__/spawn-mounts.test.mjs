@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -14,8 +15,8 @@ import {
 import path from 'node:path'
 import test from 'ava'
 import lib from '../index.js'
-import { temporaryDirectory } from './helpers/machine.mjs'
-import { isRoot } from './helpers/process.mjs'
+import { childrenOf, hasStrace, strace, temporaryDirectory } from './helpers/machine.mjs'
+import { available, inProcess, isRoot } from './helpers/process.mjs'
 import { ended, refused, rootDirectory, shell, within } from './helpers/spawning.mjs'
 
 /** In a root of its own, with the host's programs. */
@@ -99,6 +100,163 @@ test('A minimal /dev works, and has nothing else', async (t) => {
       'No space left on device',
     ].join('\n'),
   )
+})
+
+test('A minimal /dev over the own one has the devices of that', async (t) => {
+  const options = within(['mnt'], { mounts: [{ type: 'dev', target: '/dev' }] })
+  t.is(
+    await shell(t, 'echo gone >/dev/null; head -c 2 /dev/zero | od -An -tx1; cd /dev; echo *', options),
+    ' 00 00\nfd full null ptmx pts random shm stderr stdin stdout tty urandom zero',
+  )
+})
+
+/**
+ * Stops what is started once it has made its `count`-th system call of a kind, which leaves a mount on `target`; calls
+ * `meanwhile`, and lets it go on.
+ */
+function interrupted({ call, count, target, meanwhile }, ...words) {
+  const wrap = strace('-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGSTOP:when=${count}`)
+  const interrupt = async (pid) => {
+    for (;;) {
+      const [child] = childrenOf(pid).flatMap(childrenOf)
+      if (child && readFileSync(`/proc/${child}/mountinfo`, 'utf8').includes(` ${target} `)) {
+        meanwhile()
+        process.kill(child, 'SIGCONT')
+        return
+      }
+      await new Promise(setImmediate)
+    }
+  }
+  let end
+  const outside = (_, { pid }) => {
+    end = interrupt(pid)
+  }
+  const started = async ({ lib, outside }, ...given) => {
+    await outside()
+    const { error, stdout } = lib.spawnSync(...given)
+    return { code: error?.code, step: error?.step, stdout: stdout?.toString() }
+  }
+  return inProcess(started, { with: { wrap, outside } }, ...words).finally(() => end)
+}
+
+function exchange(one, other) {
+  renameSync(one, `${one}-away`)
+  renameSync(other, one)
+  renameSync(`${one}-away`, other)
+}
+
+test('Who owns the root cannot put another directory in the place of a /dev that is being made', async (t) => {
+  if (!available(t, hasStrace(), 'strace')) return
+  const [root, outside] = [temporaryDirectory(t), temporaryDirectory(t)]
+  chmodSync(outside, 0o755)
+  const [dev, other] = [path.join(root, 'dev'), path.join(root, 'other')]
+  mkdirSync(dev)
+  mkdirSync(other)
+  symlinkSync(outside, path.join(other, 'shm'))
+  const found = await interrupted(
+    // The first makes the tree private.
+    { call: 'mount', count: 2, target: dev, meanwhile: () => exchange(dev, other) },
+    '/missing',
+    [],
+    within(['mnt'], { root, mounts: [{ type: 'dev', target: '/dev' }] }),
+  )
+  t.like(found, { code: 'ENOENT', step: 'exec' })
+  t.is(statSync(outside).mode & 0o7777, 0o755)
+  t.deepEqual([readdirSync(dev), readdirSync(other)], [['shm'], []])
+})
+
+test('Who owns the root cannot put another mount in the place of one that is to be changed', async (t) => {
+  if (!available(t, hasStrace(), 'strace')) return
+  const { root, mounts } = rootDirectory(t)
+  const [one, other] = [path.join(root, 'one'), path.join(root, 'other')]
+  const sources = [temporaryDirectory(t), temporaryDirectory(t)]
+  for (const directory of [one, other]) mkdirSync(directory)
+  const added = [
+    { source: sources[0], target: '/one' },
+    { source: sources[1], target: '/other' },
+    { target: 'one/', options: ['remount', 'bind', 'ro'] },
+  ]
+  const { stdout } = await interrupted(
+    // The root, what is in it, and these two.
+    {
+      call: 'move_mount',
+      count: mounts.length + 3,
+      target: other,
+      meanwhile: () => exchange(one, other),
+    },
+    'cat',
+    ['/proc/self/mountinfo'],
+    within(['mnt', 'pid'], { root, mounts: [...mounts, ...added] }),
+  )
+  const options = sources.map((source) => {
+    const line = stdout.split('\n').find((each) => source.endsWith(each.split(' ')[3]?.slice(1) || ' '))
+    return line?.split(' ').slice(4, 6).join(' ').split(',')[0]
+  })
+  t.deepEqual(options, ['/other ro', '/one rw'])
+})
+
+test('A propagation is that of the mount that was made with it, or is there', async (t) => {
+  const directory = temporaryDirectory(t)
+  const options = (...mounts) => within(['mnt'], { mounts })
+  const tmpfs = { type: 'tmpfs', target: directory }
+  const shared = async (...mounts) =>
+    (await mounted(t, options(...mounts)))
+      .filter(({ on }) => on === directory)
+      .map(({ optional }) => /^shared:/.test(optional[0]))
+  t.deepEqual(await shared({ ...tmpfs, options: ['shared'] }), [true])
+  t.deepEqual(await shared(tmpfs, { ...tmpfs, options: ['shared'] }), [false, true])
+  t.deepEqual(await shared(tmpfs, tmpfs, { target: directory, options: ['shared'] }), [false, true])
+})
+
+test('The working directory is what its path leads to after the mounts, as far as it leads', async (t) => {
+  const [directory, source] = [temporaryDirectory(t), temporaryDirectory(t)]
+  mkdirSync(path.join(directory, 'sub'))
+  writeFileSync(path.join(source, 'other'), '')
+  writeFileSync(path.join(directory, 'outside'), '')
+  const script = 'pwd -P; echo *; echo >left'
+  const found = await inProcess(
+    async ({ lib, fs }, directory, source, script) => {
+      const sub = `${directory}/sub`
+      const there = (targets, options) => {
+        const mounts = targets.map((target) => ({ type: 'tmpfs', target, create: target !== directory }))
+        const spawned = lib.spawnSync('sh', ['-c', script], { unshare: ['mnt'], mounts, ...options })
+        const { error, stdout } = spawned
+        return error ? [error.code, error.syscall, error.step, error.path] : stdout.toString()
+      }
+      const before = fs.readFileSync('/proc/self/mountinfo', 'utf8')
+      process.chdir(directory)
+      const all = { at: there([directory]), relative: there([directory, sub], { cwd: 'sub' }) }
+      process.chdir('sub')
+      all.below = there([directory, sub])
+      all.missing = there([directory])
+      all.bound = there([], { mounts: [{ source, target: directory }] })
+      all.elsewhere = there([directory], { cwd: directory })
+      all.uncovered = there([`${directory}/s`])
+      all.untouched = fs.readFileSync('/proc/self/mountinfo', 'utf8') === before
+      fs.mkdirSync('gone')
+      process.chdir('gone')
+      fs.rmdirSync(`${sub}/gone`)
+      all.removed = there([directory])
+      return all
+    },
+    directory,
+    source,
+    script,
+  )
+  t.deepEqual(found, {
+    at: `${directory}\n*\n`,
+    relative: `${directory}/sub\n*\n`,
+    below: `${directory}/sub\n*\n`,
+    missing: `${directory}\n*\n`,
+    bound: `${directory}\nother\n`,
+    elsewhere: `${directory}\n*\n`,
+    uncovered: `${directory}/sub\n*\n`,
+    untouched: true,
+    removed: ['ENOENT', 'getcwd', 'chdir', null],
+  })
+  t.deepEqual(readdirSync(directory), ['outside', 's', 'sub'])
+  t.deepEqual(readdirSync(path.join(directory, 'sub')), ['left'])
+  t.deepEqual(readdirSync(source), ['left', 'other'])
 })
 
 test('Every type of file system is mounted: sysfs, devpts, mqueue, cgroup2, overlay, and others by name', async (t) => {
@@ -260,6 +418,32 @@ test('What is mounted does not reach the host, or comes from it, as propagation 
     stdout.trim(),
     'default,false,false,false slave,false,false,true private,false,false,false shared,true,true,false',
   )
+})
+
+test('Beside a root no propagation lets its mounts out, and nothing is mounted before that is found', async (t) => {
+  const { root, mounts } = rootDirectory(t)
+  // In a tree of its own where everything is shared.
+  const words = ['unshare', ...(isRoot ? [] : ['-Ur']), '-m', '--propagation', 'shared']
+  const found = await inProcess(
+    ({ lib, fs }, options) =>
+      ['shared', 'unchanged', 'slave', 'private'].map((propagation) => {
+        const before = fs.readFileSync('/proc/self/mountinfo', 'utf8')
+        const start = () => lib.spawnSync('true', [], { unshare: ['mnt'], ...options, propagation })
+        let result
+        try {
+          const { error, status } = start()
+          result = error?.message ?? status
+        } catch ({ code, message }) {
+          result = [code, /options\.propagation.*options\.root/.test(message)]
+        }
+        const isSame = fs.readFileSync('/proc/self/mountinfo', 'utf8') === before
+        return [result, isSame, before.includes(' shared:')]
+      }),
+    { with: { wrap: words } },
+    { root, mounts },
+  )
+  const refusal = [['ERR_INVALID_ARG_VALUE', true], true, true]
+  t.deepEqual(found, [refusal, refusal, [0, true, true], [0, true, true]])
 })
 
 test('A root that is none, and mounts that cannot be, are errors of their steps, with both paths', async (t) => {

@@ -12,6 +12,7 @@ import type { Plan } from './namespace-table.js'
 import { startClone } from './start-clone.js'
 import type { ExitStatus } from './started-process.js'
 import { check, unwrap } from './system-call-error.js'
+import { refreshWorkingDirectory } from './working-directory.js'
 
 /** Milliseconds between SIGTERM and SIGKILL. */
 export const GRACE = 1000
@@ -81,6 +82,7 @@ function inside<A extends readonly unknown[]>(
     let message: readonly Uint8Array[]
     try {
       check(guard(parent, GRACE), () => ({ step: () => 'clone' }), run)
+      refreshWorkingDirectory()
       message = messageOf(await fn(...args))
     } catch (error) {
       message = messageOfThrown(error)

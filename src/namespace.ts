@@ -9,7 +9,7 @@ import { spawn } from './spawn.js'
 import type { SpawnOptions } from './spawn-options.js'
 import { unwrap } from './system-call-error.js'
 import { isArray } from './validate.js'
-import { canKeepInStep, keepInStep } from './working-directory.js'
+import { canKeepInStep, keepInStep, refreshWorkingDirectory } from './working-directory.js'
 
 const debug = debuglog('linux-clone')
 
@@ -52,6 +52,7 @@ export class Namespace {
     if (bits === 0) return
     const circumstances = () => ({ hint: rest().hints.setup(bits) })
     const isSeparate = unwrap(binding.setupEveryThread(bits, request, canKeepInStep()), circumstances, setup)
+    refreshWorkingDirectory()
     if (isSeparate) keepInStep()
   }
 

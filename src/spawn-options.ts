@@ -46,7 +46,10 @@ export interface NamespaceSpawnOptions {
   setgroups?: 'allow' | 'deny'
   /** Of a new time namespace: seconds, to the nanosecond, that are added to the clocks; negative ones too. time_namespaces(7) */
   timeOffsets?: { monotonic?: number; boottime?: number }
-  /** Of `/` in a new mount namespace, recursively; `'private'` by default. mount_namespaces(7) */
+  /**
+   * Of `/` in a new mount namespace, recursively; `'private'` by default. With `root` neither `'shared'` nor `'unchanged'`.
+   * mount_namespaces(7)
+   */
   propagation?: 'private' | 'slave' | 'shared' | 'unchanged'
   /** The new root directory: pivot_root(2) where a mount namespace is created, else chroot(2). */
   root?: string
@@ -213,7 +216,7 @@ export function checkedIsolation(given: Given, caller: Caller): Unopened {
     rlimits: checkedRlimits(given.rlimits, caller),
   }
   const timeOffsets = checkedTimeOffsets(given.timeOffsets, creation, undefined, caller)
-  const propagation = checkedPropagation(given.propagation, creation, caller)
+  const propagation = checkedPropagation(given, creation, caller)
   const root = checkedRoot(given, caller)
   const proc = checkedProc(given.proc, creation, caller)
   const parentDeathSignal = checkedParentDeathSignal(given.parentDeathSignal, creation, caller)
@@ -286,11 +289,20 @@ function checkedInit(value: unknown, creation: Creation, caller: Caller): boolea
   return init
 }
 
-function checkedPropagation(value: unknown, creation: Creation, caller: Caller): string | undefined {
+function checkedPropagation(
+  { propagation: value, root }: Given,
+  creation: Creation,
+  caller: Caller,
+): string | undefined {
   if (value === undefined) return creation.creates('mnt') ? 'private' : undefined
   const known = ['private', 'slave', 'shared', 'unchanged'] as const
   const propagation = oneOf(value, 'options.propagation', known, caller)
   needs(creation, 'mnt', 'options.propagation', value, caller)
+  if (root !== undefined && (propagation === 'shared' || propagation === 'unchanged')) {
+    // The kernel pivots among private mounts alone, and by then the others have got what is mounted.
+    const reason = "cannot let mounts out of options.root, beside which it is 'private' or 'slave'"
+    throw invalidArgValue('options.propagation', reason, value, caller)
+  }
   return propagation === 'unchanged' ? undefined : propagation
 }
 

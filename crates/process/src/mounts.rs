@@ -1,6 +1,10 @@
 //! What is to be mounted in a child, prepared.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use linux_clone_syscalls::{Errno, Failure, MOUNT_OPTIONS, MountAttributes, MountFlags, Result};
 
@@ -30,6 +34,29 @@ pub struct Placement {
     pub source: Option<CString>,
     /// Whether nothing is mounted where the source is missing.
     pub is_optional: bool,
+    /// What it has mounted, where a later one changes that: what is at the target then may be another mount.
+    pub mounted: Cell<Option<RawFd>>,
+}
+
+/// The working directory, which what is mounted may hide from its own path.
+#[derive(Debug)]
+pub struct Covering {
+    /// Its path, and those of the directories on the way, up to the root.
+    pub path: Vec<CString>,
+    /// Whether that has happened.
+    pub is_covered: Cell<bool>,
+}
+
+impl Covering {
+    pub fn of(cwd: &Path) -> Self {
+        let path = cwd.ancestors().map(|path| owned(path.as_os_str().as_bytes().to_vec())).collect();
+        Self { path, is_covered: Cell::new(false) }
+    }
+
+    /// Whether it is at this path, or below it.
+    pub fn is_below(&self, path: &CStr) -> bool {
+        self.path.iter().any(|own| own.as_c_str() == path)
+    }
 }
 
 /// Where it goes.
@@ -93,7 +120,22 @@ impl Placement {
             kind,
             source: mount.source.clone(),
             is_optional: mount.optional,
+            mounted: Cell::new(None),
         })
+    }
+
+    /// The last of `all` before this one, at `index`, which it changes; of one that mounts, itself, where a later one may change it.
+    pub fn mounted(all: &[Self], index: usize) -> Option<&Cell<Option<RawFd>>> {
+        let (before, rest) = all.split_at_checked(index)?;
+        let (this, after) = rest.split_first()?;
+        let is_change = |other: &&Self| matches!(other.kind, Kind::Change { .. });
+        let is_same = |other: &&Self| other.target.path == this.target.path;
+        let found = if is_change(&this) {
+            before.iter().rev().filter(is_same).find(|other| !is_change(other))
+        } else {
+            after.iter().filter(is_same).any(|other| is_change(&other)).then_some(this)
+        };
+        found.map(|found| &found.mounted)
     }
 
     /// The processes of a new pid namespace; `create` as [`Mount`] has it.

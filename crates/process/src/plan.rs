@@ -8,7 +8,7 @@ use linux_clone_syscalls::{CloneFlags, Instruction, Loopback, MountFlags, Resour
 
 use crate::failure::Step;
 use crate::gate::Gate;
-use crate::mounts::Placement;
+use crate::mounts::{Covering, Placement};
 
 /// One thing that a child, or a parked thread, does; everything that it needs is there beforehand.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,15 @@ pub enum Action<'a> {
     },
     /// Opens what is to be the root directory, as a mount of its own where it is to be pivoted to.
     OpenRoot { path: &'a CStr, is_pivot: bool, root: &'a Cell<RawFd> },
-    /// Mounts something, seen from a root directory.
-    Place { placement: &'a Placement, root: &'a Cell<RawFd> },
+    /// Mounts something, seen from a root directory; for the other two see there.
+    Place {
+        placement: &'a Placement,
+        root: &'a Cell<RawFd>,
+        mounted: Option<&'a Cell<Option<RawFd>>>,
+        covering: Option<&'a Covering>,
+    },
+    /// chdir(2) to the path of the working directory, where something is mounted over that.
+    EnterAgain(&'a Covering),
     /// pivot_root(2), and the old root's mounts are gone.
     PivotRoot(&'a Cell<RawFd>),
     /// chroot(2).

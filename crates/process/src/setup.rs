@@ -4,15 +4,17 @@
 //! and [`Prepared::limits`] where a program follows.
 
 use std::cell::Cell;
+use std::env;
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{BorrowedFd, RawFd};
+use std::path::Path;
 
-use linux_clone_syscalls::{CloneFlags, Failure, Instruction, Loopback, MountFlags, ResourceLimit};
+use linux_clone_syscalls::{CloneFlags, Errno, Failure, Instruction, Loopback, MountFlags, ResourceLimit};
 
 use crate::failure::{Step, StepFailure};
 use crate::gate::Gate;
 use crate::id_maps::IdMaps;
-use crate::mounts::{Mount, Placement};
+use crate::mounts::{Covering, Mount, Placement};
 use crate::plan::{Action, Row};
 
 /// What a child is to be.
@@ -68,6 +70,7 @@ pub(crate) struct Prepared<'a> {
     pub(crate) leaves_groups: bool,
     placements: Vec<Placement>,
     root: Cell<RawFd>,
+    covering: Option<Covering>,
     loopback: Option<Loopback>,
 }
 
@@ -89,14 +92,34 @@ impl Setup {
             .mounts
             .iter()
             .map(|mount| Placement::of(mount).map_err(|failure| failing_at(&mount.target, failure)));
+        let placements = proc.chain(mounts).collect::<Result<Vec<_>, _>>()?;
+        let covering = if placements.is_empty() { None } else { self.covering()? };
         Ok(Prepared {
             setup: self,
             joined: self.joins.iter().map(|_| Cell::new(false)).collect(),
             leaves_groups: self.changes_ids() && self.id_maps.keep_groups(),
-            placements: proc.chain(mounts).collect::<Result<_, _>>()?,
+            placements,
             root: Cell::new(libc::AT_FDCWD),
+            covering,
             loopback: self.loopback.then(Loopback::new),
         })
+    }
+
+    /// The working directory that stays; none where there is to be another anyway.
+    fn covering(&self) -> Result<Option<Covering>, StepFailure> {
+        let is_left = self.cwd.as_deref().is_some_and(|cwd| cwd.to_bytes().starts_with(b"/"));
+        if is_left || self.root.is_some() {
+            return Ok(None);
+        }
+        if self.joined().contains(CloneFlags::NEWNS) {
+            // The kernel puts whoever comes there.
+            return Ok(Some(Covering::of(Path::new("/"))));
+        }
+        let path = env::current_dir().map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            StepFailure::of(Step::WorkingDirectory, Failure::new("getcwd", errno))
+        })?;
+        Ok(Some(Covering::of(&path)))
     }
 
     /// The namespaces that are joined.
@@ -194,10 +217,17 @@ impl Prepared<'_> {
         if let Some(path) = &setup.root {
             rows.push(Row::at(Step::PivotRoot, Action::OpenRoot { path, is_pivot, root }, path));
         }
-        rows.extend(self.placements.iter().map(|placement| {
+        let covering = self.covering.as_ref();
+        rows.extend(self.placements.iter().enumerate().map(|(index, placement)| {
             let (source, target) = (placement.source.as_deref(), placement.target.path.as_c_str());
-            let row = Row::at(Step::Mount, Action::Place { placement, root }, source.unwrap_or(target));
+            let mounted = Placement::mounted(&self.placements, index);
+            let action = Action::Place { placement, root, mounted, covering };
+            let row = Row::at(Step::Mount, action, source.unwrap_or(target));
             Row { dest: source.map(|_| target), ..row }
+        }));
+        rows.extend(covering.map(|covering| {
+            let row = Row::new(Step::WorkingDirectory, Action::EnterAgain(covering));
+            Row { path: covering.path.first().map(CString::as_c_str), ..row }
         }));
         if let Some(path) = &setup.root {
             let action = if is_pivot { Action::PivotRoot(root) } else { Action::ChangeRoot(root) };

@@ -69,7 +69,10 @@ pub fn perform_one(action: &Action<'_>) -> Result<()> {
             root.set(mounts::open_root(path, is_pivot)?);
             Ok(())
         }
-        Action::Place { placement, root } => mounts::place(placement, root.get()),
+        Action::Place { placement, root, mounted, covering } => {
+            mounts::place(placement, root.get(), mounted, covering)
+        }
+        Action::EnterAgain(covering) => mounts::enter_again(covering),
         Action::PivotRoot(root) => mounts::pivot(root.get()),
         Action::ChangeRoot(root) => mounts::change_root(root.get()),
         Action::Directory(path) => failing_as("mkdir", unistd::mkdir(path, Mode::from_bits_retain(0o755))),

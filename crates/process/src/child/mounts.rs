@@ -1,25 +1,27 @@
 //! The root directory of a child, and what is mounted in it.
 //!
-//! A target is looked up once, inside the root, and used by its descriptor: nobody can put a symbolic link in between.
+//! A target is looked up once, inside the root, and used by its descriptor, as is what is mounted there: whoever may rename
+//! files in the root cannot put another one in between.
 //!
 //! # Safety
 //!
 //! Numbers of descriptors that this child has opened, and C strings.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use linux_clone_syscalls::{
     Errno, Failure, MountFlags, Result, UmountFlags, mount, mount_setattr, move_mount, open_tree, openat2,
     pivot_root, umount,
 };
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd;
 
 use super::failing_as;
-use crate::mounts::{Kind, Placement, Target};
+use crate::mounts::{Covering, Kind, Placement, Target};
 
 const PLACE: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 const DIRECTORY: OFlag = PLACE.union(OFlag::O_DIRECTORY);
@@ -55,8 +57,14 @@ fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Mounts something; `root` is the new root, or `AT_FDCWD` where there is none.
-pub fn place(placement: &Placement, root: RawFd) -> Result<()> {
+/// Mounts something; `root` is the new root, or `AT_FDCWD` where there is none. `mounted` is for the number of what it has
+/// mounted, which stays open until exec, or has the one that it changes.
+pub fn place(
+    placement: &Placement,
+    root: RawFd,
+    mounted: Option<&Cell<Option<RawFd>>>,
+    covering: Option<&Covering>,
+) -> Result<()> {
     if let Some(path) = &placement.source
         && placement.is_optional
         && matches!(
@@ -74,26 +82,85 @@ pub fn place(placement: &Placement, root: RawFd) -> Result<()> {
             if !attributes.is_empty() {
                 mount_setattr(tree.as_fd(), attributes, *is_recursive)?;
             }
-            move_mount(tree.as_fd(), open_target(target, root, is_directory(&tree)?)?.as_fd())?;
+            let is_directory = is_directory(&tree)?;
+            let place = open_target(target, root, is_directory)?;
+            move_mount(tree.as_fd(), place.as_fd())?;
+            if is_directory {
+                note(covering, &place);
+            }
+            keep(mounted, tree);
         }
         Kind::FileSystem { source, fstype, flags, data, propagation } => {
-            let directory = open_target(target, root, true)?;
-            mount_on(&directory, source, fstype, *flags, data.as_deref())?;
+            let place = open_target(target, root, true)?;
+            let top = mount_on(&place, source, fstype, *flags, data.as_deref())?;
             if !propagation.is_empty() {
-                change(target, root, *propagation, None)?;
+                change(top.as_fd(), *propagation, None)?;
             }
+            note(covering, &place);
+            keep(mounted, top);
         }
         Kind::Change { flags, data, propagation } => {
+            let found;
+            let it = if let Some(it) = mounted.and_then(Cell::get) {
+                borrowed(it)
+            } else {
+                found = look_up(root, &target.path, PLACE)?;
+                found.as_fd()
+            };
             if !flags.is_empty() {
-                change(target, root, *flags, data.as_deref())?;
+                change(it, *flags, data.as_deref())?;
             }
             if !propagation.is_empty() {
-                change(target, root, *propagation, None)?;
+                change(it, *propagation, None)?;
             }
         }
-        Kind::Dev => place_devices(target, root)?,
+        Kind::Dev => {
+            let (place, top) = place_devices(target, root)?;
+            note(covering, &place);
+            keep(mounted, top);
+        }
     }
     failing_as("fchdir", unistd::fchdir(&cwd))
+}
+
+fn keep(mounted: Option<&Cell<Option<RawFd>>>, mount: OwnedFd) {
+    if let Some(mounted) = mounted {
+        mounted.set(Some(mount.into_raw_fd()));
+    }
+}
+
+/// Says whether the working directory lies under what has been mounted on `place`.
+fn note(covering: Option<&Covering>, place: &OwnedFd) {
+    let Some(covering) = covering else { return };
+    let mut buffer = [0; libc::PATH_MAX as usize];
+    // What has no path is taken to cover it: to enter it again is no harm.
+    if unistd::fchdir(place).is_err() || path_of_cwd(&mut buffer).is_none_or(|place| covering.is_below(place))
+    {
+        covering.is_covered.set(true);
+    }
+}
+
+/// The kernel's own answer: the libc's function may allocate.
+fn path_of_cwd(buffer: &mut [u8]) -> Option<&CStr> {
+    // SAFETY: the buffer has that length.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    Errno::result(length).ok()?;
+    CStr::from_bytes_until_nul(buffer).ok()
+}
+
+/// Enters the working directory by its path, as far as that leads, where something has been mounted over it.
+pub fn enter_again(covering: &Covering) -> Result<()> {
+    if !covering.is_covered.get() {
+        return Ok(());
+    }
+    let mut entered = Err(Errno::ENOENT);
+    for path in &covering.path {
+        entered = unistd::chdir(path.as_c_str());
+        if !matches!(entered, Err(Errno::ENOENT | Errno::ENOTDIR)) {
+            break;
+        }
+    }
+    failing_as("chdir", entered)
 }
 
 fn is_directory(file: &OwnedFd) -> Result<bool> {
@@ -148,26 +215,23 @@ fn make_file(parent: &OwnedFd, name: &CStr) -> Result<()> {
     }
 }
 
-/// mount(2) takes no descriptor, but the working directory is as good.
+/// mount(2) takes no descriptor, but the working directory is as good. Nor does it return one: to the kernel `..` of a root
+/// directory is what is mounted on top of it.
 fn mount_on(
     directory: &OwnedFd,
     source: &CStr,
     fstype: &CStr,
     flags: MountFlags,
     data: Option<&CStr>,
-) -> Result<()> {
+) -> Result<OwnedFd> {
     failing_as("fchdir", unistd::fchdir(directory))?;
-    mount(Some(source), c".", Some(fstype), flags, data)
+    mount(Some(source), c".", Some(fstype), flags, data)?;
+    look_up(directory.as_raw_fd(), c"..", DIRECTORY)
 }
 
-/// Changes what is mounted on the target, which is looked up anew: it is what is on top now.
-fn change(target: &Target, root: RawFd, flags: MountFlags, data: Option<&CStr>) -> Result<()> {
-    let mounted = look_up(root, &target.path, PLACE)?;
-    if is_directory(&mounted)? {
-        failing_as("fchdir", unistd::fchdir(&mounted))?;
-        return mount(None, c".", None, flags, data);
-    }
-    Err(Failure::new("mount", Errno::ENOTDIR))
+fn change(mounted: BorrowedFd<'_>, flags: MountFlags, data: Option<&CStr>) -> Result<()> {
+    failing_as("fchdir", unistd::fchdir(mounted))?;
+    mount(None, c".", None, flags, data)
 }
 
 const DEVICES: [(&CStr, &CStr); 6] = [
@@ -187,30 +251,39 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"ptmx"),
 ];
 
-/// A tmpfs with the devices that every program may count on; those are the host's, as a user namespace makes none.
-fn place_devices(target: &Target, root: RawFd) -> Result<()> {
-    let nosuid = MountFlags::MS_NOSUID;
-    let below = open_target(target, root, true)?;
-    mount_on(&below, c"tmpfs", c"tmpfs", nosuid | MountFlags::MS_NODEV, Some(c"mode=0755"))?;
-    let directory = look_up(root, &target.path, DIRECTORY)?;
-    for (device, name) in DEVICES {
-        let tree = match open_tree(device, false) {
-            Err(Failure { errno: Errno::ENOENT, .. }) => continue,
-            tree => tree?,
+/// A tmpfs with the devices that every program may count on; those are the host's, as a user namespace makes none. It may go
+/// on /dev itself, so that they are taken before. Returns the place, and what is on it.
+fn place_devices(target: &Target, root: RawFd) -> Result<(OwnedFd, OwnedFd)> {
+    const NEW_PLACE: OFlag = PLACE.union(OFlag::O_NOFOLLOW);
+    const NEW_DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+    let mut trees = [const { None }; DEVICES.len()];
+    for (tree, (device, _)) in trees.iter_mut().zip(DEVICES) {
+        *tree = match open_tree(device, false) {
+            Err(Failure { errno: Errno::ENOENT, .. }) => None,
+            tree => Some(tree?),
         };
+    }
+    let nosuid = MountFlags::MS_NOSUID;
+    let place = open_target(target, root, true)?;
+    let options = Some(c"mode=0755");
+    let directory = mount_on(&place, c"tmpfs", c"tmpfs", nosuid | MountFlags::MS_NODEV, options)?;
+    for (tree, (_, name)) in trees.iter().zip(DEVICES) {
+        let Some(tree) = tree else { continue };
         make_file(&directory, name)?;
-        let file = failing_as("openat", openat(&directory, name, PLACE, Mode::empty()))?;
+        let file = failing_as("openat", openat(&directory, name, NEW_PLACE, Mode::empty()))?;
         move_mount(tree.as_fd(), file.as_fd())?;
     }
     for (destination, name) in LINKS {
         failing_as("symlinkat", unistd::symlinkat(destination, &directory, name))?;
     }
-    make_directory(&directory, c"shm", 0o1777)?;
-    // The umask has taken some of it.
     let everybody = Mode::from_bits_retain(0o1777);
-    failing_as("fchmodat", fchmodat(&directory, c"shm", everybody, FchmodatFlags::FollowSymlink))?;
+    make_directory(&directory, c"shm", everybody.bits())?;
+    let memory = failing_as("openat", openat(&directory, c"shm", NEW_DIRECTORY, Mode::empty()))?;
+    // The umask has taken some of it.
+    failing_as("fchmod", fchmod(&memory, everybody))?;
     make_directory(&directory, c"pts", 0o755)?;
-    let terminals = failing_as("openat", openat(&directory, c"pts", DIRECTORY, Mode::empty()))?;
+    let terminals = failing_as("openat", openat(&directory, c"pts", NEW_DIRECTORY, Mode::empty()))?;
     let options = Some(c"newinstance,ptmxmode=0666,mode=0620");
-    mount_on(&terminals, c"devpts", c"devpts", nosuid | MountFlags::MS_NOEXEC, options)
+    mount_on(&terminals, c"devpts", c"devpts", nosuid | MountFlags::MS_NOEXEC, options)?;
+    Ok((place, directory))
 }

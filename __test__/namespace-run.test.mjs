@@ -618,6 +618,8 @@ test('Whatever was started inside ends with it, and nothing is left', async (t) 
         return String(text).trim().split('\n').map(Number)
       }
       await new lib.Namespace({ privatePid: true }).run(leave)
+      // With its first stream libuv opens /dev/null, and keeps it.
+      await outside()
       const before = look()
       for (const options of [
         { privatePid: true, privateTmp: true },

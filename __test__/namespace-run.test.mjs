@@ -6,6 +6,7 @@ import { childrenOf } from './helpers/machine.mjs'
 import { inProcess } from './helpers/process.mjs'
 
 const index = fileURLToPath(new URL('../index.js', import.meta.url))
+const answering = fileURLToPath(new URL('helpers/answering.cjs', import.meta.url))
 
 test('What structured clone carries comes back as what it is', async (t) => {
   const problems = await inProcess(async ({ lib }) => {
@@ -86,6 +87,9 @@ test('What structured clone carries comes back as what it is', async (t) => {
     if (!same) problems.push('views of a large buffer have different ones')
     if (of.view.buffer !== of.small || of.buffers[1].buffer !== of.small) problems.push('nor of a small one')
     if (of.twice[0] !== of.twice[1]) problems.push('one object came as two')
+    const larger = Buffer.alloc(20 << 20).map((_, index) => index % 253)
+    const [first, second] = await namespace.run(() => [larger, larger.subarray(1)])
+    if (!first.equals(larger) || !second.equals(larger.subarray(1))) problems.push('a larger one')
     const pooled = await namespace.run(() => Buffer.from('behind which nobody looks').subarray(1, 3))
     if (pooled.toString() !== 'eh' || Buffer.from(pooled.buffer).includes('nobody looks'))
       problems.push('more than the Buffer came')
@@ -372,6 +376,157 @@ test('A process that ends without an answer says how', async (t) => {
   t.like(found.terminated, { code: 'ERR_NAMESPACE_CHILD_EXIT', exitCode: null, signal: 'SIGTERM' })
 })
 
+test('What is no answer is an error that says how the process has ended, and costs no more than was sent', async (t) => {
+  const found = await inProcess(async ({ lib, fs }, file) => {
+    const require = process.getBuiltinModule('module').createRequire(file)
+    const { answering, doubles, message } = require(file)
+    const told = answering(lib)
+    const entry = { class: 'Error', name: 'Error', message: '', properties: [] }
+    const thrown = (thrown, ...entries) => message(true, { thrown, entries })
+    const having = (...properties) => thrown({ error: 0 }, { ...entry, properties })
+    let nested = { value: 1 }
+    for (let depth = 0; depth < 60; depth++) nested = { errors: [nested, nested] }
+    const shared = { errors: [] }
+    shared.errors.push(shared)
+    const long = []
+    long.length = 2 ** 32 - 1
+    const view = (kind, offset, length, buffer) =>
+      message(false, new Uint8Array(8), (writer) => {
+        for (const number of [0, kind]) writer.writeUint32(number)
+        for (const number of [offset, length]) writer.writeDouble(number)
+        writer.writeValue(buffer)
+      })
+    const bytes = (kind, number) =>
+      message(false, new Uint8Array(8), (writer) => {
+        for (const each of [kind, number]) writer.writeUint32(each)
+      })
+    const all = {
+      nothing: Buffer.alloc(0),
+      ...Object.fromEntries(
+        [Number.NaN, -1, 0, 0.5, 2 ** 53, Infinity].map((n) => [`${n} parts`, doubles(n)]),
+      ),
+      ...Object.fromEntries([Number.NaN, -1, 0, 2 ** 53].map((n) => [`a part of ${n}`, doubles(1, n, 1, 1)])),
+      'a small second part': Buffer.concat([doubles(2, 8, 8), Buffer.alloc(16)]),
+      'a part of 1 TB': doubles(1, 2 ** 40),
+      'a part of 1 TB, and some of it': Buffer.concat([doubles(1, 2 ** 40), Buffer.alloc(9 << 20)]),
+      '64 parts of 4 GB': doubles(64, ...Array(64).fill(2 ** 32)),
+      'as many parts as there may be': doubles(2 ** 50, 100),
+      rubbish: Buffer.concat([doubles(1, 100), Buffer.alloc(100, 0x41)]),
+      number: message(true, 5),
+      null: message(true, null),
+      'an unknown error': thrown({ error: 0 }),
+      ...Object.fromEntries(
+        ['__proto__', 'constructor', 'length', 'map', -1, 0.5, 1].map((error) => [
+          `error ${error}`,
+          thrown({ error }, entry),
+        ]),
+      ),
+      'entries that are none': thrown({ error: 0 }, 5),
+      'a list that is none': message(true, { thrown: { errors: { length: 1e9 } }, entries: [] }),
+      'a list with holes': message(true, { thrown: { errors: long }, entries: [] }),
+      'entries with holes': message(true, { thrown: { value: 1 }, entries: long }),
+      'lists of lists': thrown(nested),
+      'a list in itself': thrown(shared),
+      'no key': having({ value: { value: 1 } }),
+      'a symbol for a name': thrown({ error: 0 }, { ...entry, name: Object('x') }),
+      'no text': thrown({ error: 0 }, { ...entry, class: 'DOMException', message: undefined }),
+      'a view of a number': view(1, 0, 0, 2 ** 33),
+      'a view of a list': view(1, 0, 0, long),
+      'a view beyond its buffer': view(1, 8, 8, new ArrayBuffer(8)),
+      'a view before its buffer': view(13, -1, 8, new ArrayBuffer(8)),
+      'a view of an unknown kind': view(99, 0, 8, new ArrayBuffer(8)),
+      'more bytes than there are': bytes(1, 2 ** 32 - 1),
+      'an unknown buffer': bytes(2, 7),
+    }
+    const megabytes = () => Number(/VmPeak:\s*(\d+)/.exec(fs.readFileSync('/proc/self/status'))[1]) >> 10
+    const problems = []
+    await told(Buffer.alloc(0))
+    const before = megabytes()
+    for (const [what, bytes] of Object.entries(all)) {
+      const got = await told(bytes)
+      if (!got.isRefused) problems.push(`${what}: ${got.error ?? typeof got.value}`)
+      problems.push(...got.problems.map((problem) => `${what}: ${problem}`))
+    }
+    if (megabytes() - before > 1000) problems.push(`${megabytes() - before} MB for what has not come`)
+    // Keys that mean something elsewhere are properties like others.
+    const keys = ['__proto__', 'constructor', 'prototype', 'stack']
+    const { error } = await told(having(...keys.map((key) => ({ key, value: { value: { polluted: 1 } } }))))
+    const own = Object.getOwnPropertyDescriptors(Object(error))
+    if (Object.getPrototypeOf(Object(error)) !== Error.prototype || 'polluted' in Object(error))
+      problems.push('a prototype')
+    if (!keys.every((key) => own[key]?.value?.polluted === 1)) problems.push('not its own')
+    return problems
+  }, answering)
+  t.deepEqual(found, [])
+})
+
+test('Whatever comes in the place of an answer, nothing else happens', async (t) => {
+  const seed = Number(process.env.LINUX_CLONE_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31))
+  t.log(`LINUX_CLONE_TEST_SEED=${seed}`)
+  const found = await inProcess(
+    async ({ lib }, seed, file) => {
+      const require = process.getBuiltinModule('module').createRequire(file)
+      const { answering, doubles, message } = require(file)
+      const [fc, told] = [require('fast-check'), answering(lib)]
+      const anything = fc.anything({ withBigInt: true, withDate: true, withMap: true, withTypedArray: true })
+      const often = (arbitrary) => fc.oneof({ weight: 6, arbitrary }, { weight: 1, arbitrary: anything })
+      const { value } = fc.letrec((tie) => ({
+        value: fc.oneof(
+          fc.record({ error: often(fc.nat(3)) }),
+          fc.record({ errors: often(fc.array(tie('value'), { maxLength: 3 })) }),
+          fc.record({ value: anything }),
+          anything,
+        ),
+      }))
+      const key = fc.constantFrom(
+        '__proto__',
+        'constructor',
+        'stack',
+        'name',
+        'message',
+        'cause',
+        'errors',
+        'then',
+      )
+      const property = fc.record({ key: often(key), isEnumerable: often(fc.boolean()), value })
+      const name = often(
+        fc.constantFrom('Error', 'AggregateError', 'DOMException', 'AssertionError', '__proto__'),
+      )
+      const text = often(fc.string())
+      const properties = often(fc.array(often(property), { maxLength: 3 }))
+      const entry = fc.record({ class: name, name, message: text, properties })
+      const entries = often(fc.array(often(entry), { maxLength: 3 }))
+      const described = fc.record({ thrown: value, entries })
+      const sent = fc.tuple(fc.boolean(), fc.oneof(described, anything)).map((words) => message(...words))
+      const changes = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 })
+      const bytes = fc.uint8Array({ maxLength: 64 }).map((bytes) => Buffer.from(bytes))
+      const arbitrary = fc.oneof(
+        bytes,
+        fc
+          .tuple(fc.array(fc.double(), { maxLength: 4 }), bytes)
+          .map(([numbers, bytes]) => Buffer.concat([doubles(...numbers), bytes])),
+        sent,
+        // Behind the lengths.
+        fc.tuple(sent, changes).map(([sent, changes]) => {
+          for (const [place, byte] of changes) sent[16 + (place % (sent.length - 16))] = byte
+          return sent
+        }),
+      )
+      let refused = 0
+      const check = fc.asyncProperty(arbitrary, async (bytes) => {
+        const { isRefused, problems } = await told(bytes)
+        if (isRefused) refused++
+        if (problems.length > 0) throw new Error(problems.join())
+      })
+      await fc.assert(check, { seed, numRuns: 300 })
+      return refused
+    },
+    seed,
+    answering,
+  )
+  t.true(found > 0 && found < 300, `${found} of them are no answers`)
+})
+
 test('An AbortSignal ends it, and its reason is the cause', async (t) => {
   const found = await inProcess(
     async ({ lib, fs, outside }) => {
@@ -463,7 +618,7 @@ test('Whatever was started inside ends with it, and nothing is left', async (t) 
         return String(text).trim().split('\n').map(Number)
       }
       await new lib.Namespace({ privatePid: true }).run(leave)
-      // libuv keeps a descriptor in reserve from a loop's first stream on.
+      // With its first stream libuv opens /dev/null, and keeps it.
       await outside()
       const before = look()
       for (const options of [

@@ -1,11 +1,12 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmdirSync } from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
 import lib from '../index.js'
-import { statusOf } from './helpers/machine.mjs'
+import { hasStrace, statusOf, strace } from './helpers/machine.mjs'
 import { available, isRoot } from './helpers/process.mjs'
-import { ended, refused, shell, within } from './helpers/spawning.mjs'
+import { ended, refused, rootDirectory, shell, within } from './helpers/spawning.mjs'
 
 /** What /proc says of a program that runs, seen from outside. */
 async function status(options) {
@@ -134,6 +135,39 @@ test('Resources are limited, exactly, and those of nobody else', async (t) => {
   t.throws(() => lib.spawn('true', [], { rlimits: { nofiles: 3 } }), { message: /nofile/ })
   const error = await refused(t, { rlimits: { nofile: { soft: 5, hard: 4 } } }).catch((thrown) => thrown)
   t.regex(error.step ?? error.message, /rlimit/)
+})
+
+test('Where close_range(2) is refused no other descriptor reaches the program, whatever its /proc and limits say', async (t) => {
+  if (!available(t, hasStrace(), 'strace')) return
+  const { root, mounts } = rootDirectory(t)
+  mounts.push({ source: '/proc', target: '/seen', options: ['rbind'] })
+  const stdio = ['ignore', 'pipe', 'inherit', 'ignore', 50]
+  const fake = within(['mnt'], { root, mounts, stdio })
+  const script = `
+    const [file, fake] = process.argv.slice(1)
+    const { rmdirSync } = require('fs')
+    const { spawnSync } = require(file)
+    const list = (options) => console.log(String(spawnSync('ls', ['/seen/self/fd'], options).stdout).split('\\n').join(' '))
+    const options = JSON.parse(fake)
+    list(options)
+    for (const directory of ['fd', 'self', '']) rmdirSync(options.root + '/proc/' + (directory === 'fd' ? 'self/fd' : directory))
+    list(options)
+    list({ ...options, rlimits: { nofile: 32 } })`
+  mkdirSync(path.join(root, 'proc/self/fd'), { recursive: true })
+  const words = strace('-e', 'trace=close_range', '-e', 'inject=close_range:error=ENOSYS')
+  const file = new URL('../index.js', import.meta.url).pathname
+  const passwd = openSync('/etc/passwd')
+  // Node marks those that it finds open from 0 on, up to the first that is not.
+  const inherited = ['ignore', 'pipe', 'inherit', ...Array(47).fill('ignore'), passwd]
+  const child = spawn(
+    words[0],
+    [...words.slice(1), process.execPath, '-e', script, file, JSON.stringify(fake)],
+    {
+      stdio: inherited,
+    },
+  )
+  closeSync(passwd)
+  t.is((await ended(child)).stdout, '0 1 2 3 4 \n'.repeat(3))
 })
 
 /** Where cgroups of version 2 are. */

@@ -1,7 +1,7 @@
 // What is spawn's own beside child_process: options that are refused, errors that say more, pidfds, and clones that spawn.
 import cp from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import test from 'ava'
@@ -304,6 +304,39 @@ test('starts that are refused leave no descriptor behind', async (t) => {
     return { before, after: open() }
   })
   t.is(after, before)
+})
+
+test('offsets of clocks are written into this /proc, not into what a namespace that is joined has there', async (t) => {
+  const written = path.join(temporaryDirectory(t), 'written')
+  writeFileSync(written, 'kept')
+  const found = await inProcess(async ({ lib, cp }, written) => {
+    // The real one is at /mnt.
+    const script = `
+        mount --rbind /proc /mnt
+        mount -t tmpfs none /proc
+        mkdir -p /proc/self/ns
+        ln -s ${written} /proc/self/timens_offsets
+        touch /proc/self/ns/time_for_children
+        mount --bind /mnt/self/ns/time_for_children /proc/self/ns/time_for_children
+        echo
+        exec sleep 150`
+    const other = cp.spawn('unshare', ['-m', 'sh', '-c', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await new Promise((resolve) => other.stdout.once('data', resolve))
+    const options = { join: { mnt: other.pid }, unshare: ['time'], timeOffsets: { boottime: 5e6 } }
+    const { stdout, stderr, error } = lib.spawnSync('cat', ['/mnt/self/timens_offsets'], options)
+    other.kill('SIGKILL')
+    return { stdout: String(stdout), stderr: String(stderr), error }
+  }, written)
+  t.is(found.error, undefined)
+  t.is(found.stdout.replace(/ +/g, ' '), 'monotonic 0 0\nboottime 5000000 0\n', found.stderr)
+  t.is(readFileSync(written, 'utf8'), 'kept')
+})
+
+test('a program that ends with this process may have as many descriptors as it likes', async (t) => {
+  const file = openSync('/dev/null')
+  const child = spawn('sh', ['-c', 'exit 42'], { stdio: Array(200).fill(file), parentDeathSignal: 'SIGKILL' })
+  t.deepEqual(await once(child, 'exit'), [42, null])
+  closeSync(file)
 })
 
 test('in a clone, spawn works, and what the parent has started is not its to signal', async (t) => {

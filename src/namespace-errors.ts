@@ -56,7 +56,7 @@ export function describeThrown(thrown: unknown, canClone: (value: unknown) => bo
 
   function described(value: unknown): Value {
     if (isError(value)) return { error: place(value) }
-    if (Array.isArray(value) && value.some(isError)) return { errors: value.map(described) }
+    if (Array.isArray(value) && value.some(isError)) return { errors: Array.from(value, described) }
     return { value }
   }
 
@@ -86,18 +86,40 @@ export function describeThrown(thrown: unknown, canClone: (value: unknown) => bo
   return { thrown: described(thrown), entries }
 }
 
-export function madeAnew({ thrown, entries }: Described): unknown {
-  const errors = entries.map(create)
-  const restored = (value: Value): unknown => {
-    if ('error' in value) return errors[value.error]
-    return 'errors' in value ? value.errors.map(restored) : value.value
+/** What an object that has come may have. */
+type Fields = Readonly<Record<string, unknown>>
+
+/**
+ * The error that was described by another process, which may have written what it liked.
+ *
+ * @throws {TypeError} It is no description.
+ */
+export function madeAnew(description: unknown): unknown {
+  const taken = new Set<unknown>()
+  /** One with holes, or that is there twice, is as long as nobody has written. */
+  function list(value: unknown): readonly unknown[] {
+    expect(Array.isArray(value) && !taken.has(value) && Object.keys(value).length === value.length)
+    taken.add(value)
+    return value
   }
-  for (const [index, { properties }] of entries.entries()) {
-    const error = errors[index] as Error
-    for (const { key, isEnumerable, value } of properties) {
+  const { thrown, entries } = fields(description)
+  const known = list(entries).map((entry) => ({ entry: fields(entry), error: create(fields(entry)) }))
+  function restored(value: unknown): unknown {
+    const held = fields(value)
+    if (Object.hasOwn(held, 'error')) {
+      const place = Number.isInteger(held.error) ? known[held.error as number] : undefined
+      expect(place !== undefined)
+      return place.error
+    }
+    return Object.hasOwn(held, 'errors') ? list(held.errors).map(restored) : held.value
+  }
+  for (const { entry, error } of known) {
+    for (const property of list(entry.properties)) {
+      const { key, isEnumerable, value } = fields(property)
+      expect(typeof key === 'string')
       Object.defineProperty(error, key, {
         value: restored(value),
-        enumerable: isEnumerable,
+        enumerable: isEnumerable === true,
         configurable: true,
         writable: true,
       })
@@ -106,7 +128,17 @@ export function madeAnew({ thrown, entries }: Described): unknown {
   return restored(thrown)
 }
 
-function create({ class: className, name, message }: Entry): Error {
+function fields(value: unknown): Fields {
+  expect(typeof value === 'object' && value !== null)
+  return value as Fields
+}
+
+function expect(holds: boolean): asserts holds {
+  if (!holds) throw new TypeError('A message describes no error')
+}
+
+function create({ class: className, name, message }: Fields): Error {
+  expect(typeof name === 'string' && typeof message === 'string')
   const known = className === 'AssertionError' ? assertionError() : undefined
   const Class = known ?? CLASSES.find((each) => each.name === className) ?? Error
   const error = Class === DOMException ? new DOMException(message, name) : nativeError(Class.prototype)

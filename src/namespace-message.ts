@@ -1,8 +1,9 @@
 // What a function returned or threw, from one process to another: structured clone, whose large buffers are not copied into it.
 import { Buffer } from 'node:buffer'
 import { readSync } from 'node:fs'
+import { types } from 'node:util'
 import { Deserializer, Serializer } from 'node:v8'
-import { type Described, describeThrown, madeAnew } from './namespace-errors.js'
+import { describeThrown, madeAnew } from './namespace-errors.js'
 
 /** A message: the lengths of its parts behind their number, each a double; what was cloned; and the buffers in it. */
 type Parts = readonly Uint8Array[]
@@ -110,7 +111,9 @@ class Reader extends Deserializer {
     if (kind === LARGE_BYTES) return Buffer.from(this.#buffers[this.readUint32()] as ArrayBuffer)
     const View = VIEWS[this.readUint32()] as (typeof VIEWS)[number]
     const [offset, length] = [this.readDouble(), this.readDouble()]
-    const buffer = this.readValue() as ArrayBuffer
+    const buffer = this.readValue()
+    // Of a number, say, a view would be made that is as long.
+    if (!types.isArrayBuffer(buffer)) throw new TypeError('A view has no buffer')
     return View === VIEWS[BUFFER] ? Buffer.from(buffer, offset, length) : new View(buffer, offset, length)
   }
 }
@@ -155,26 +158,48 @@ function canClone(value: unknown): boolean {
   }
 }
 
-/** How much is read at once before others have their turn. */
+/** How much is read at once before others have their turn; more than a pipe holds. */
 const TURN = 8 << 20
 
-/** The places that a message fills, in order; it returns its parts. */
-function* places(): Generator<ArrayBuffer, readonly ArrayBuffer[], void> {
-  const count = new ArrayBuffer(DOUBLE)
-  yield count
-  const lengths = new ArrayBuffer((new Float64Array(count)[0] as number) * DOUBLE)
-  yield lengths
-  const parts = Array.from(new Float64Array(lengths), (length) => new ArrayBuffer(length))
-  yield* parts
+/** As what a read of less counts: many small ones take long too. */
+const PAGE = 4096
+
+/** How much memory is made for what has only been told, and how many times as much as has come of it. */
+const AHEAD = 8 << 20
+const GROWTH = 16
+
+/** The places that a message fills, in order; it returns its parts. Whoever writes it may tell of lengths what he likes. */
+function* places(): Generator<Uint8Array<ArrayBuffer>, readonly ArrayBuffer[], void> {
+  const [count] = new Float64Array(yield* filled(DOUBLE))
+  const lengths = new Float64Array(yield* filled(told(count, 1) * DOUBLE))
+  const parts: ArrayBuffer[] = []
+  for (const length of lengths) parts.push(yield* filled(told(length, parts.length === 0 ? 1 : LARGE)))
   return parts
+}
+
+function told(number: number | undefined, least: number): number {
+  if (number !== undefined && Number.isSafeInteger(number) && number >= least) return number
+  throw new RangeError(`A message tells of a length of ${number}`)
+}
+
+function* filled(length: number): Generator<Uint8Array<ArrayBuffer>, ArrayBuffer, void> {
+  let all = new Uint8Array(Math.min(length, AHEAD))
+  yield all
+  while (all.length < length) {
+    const longer = new Uint8Array(Math.min(length, all.length * GROWTH))
+    longer.set(all)
+    yield longer.subarray(all.length)
+    all = longer
+  }
+  return all.buffer
 }
 
 /** Takes a message from a pipe as it comes, into the memory that it stays in. */
 export class Incoming {
   readonly #fd: number
   readonly #places = places()
-  #place: ArrayBuffer | undefined
-  #filled = 0
+  /** What of it is to be filled yet. */
+  #place: Uint8Array<ArrayBuffer> | undefined
   #parts: readonly ArrayBuffer[] | undefined
 
   constructor(fd: number) {
@@ -189,34 +214,38 @@ export class Incoming {
   /**
    * Reads what is there, up to a limit: whether anything may come.
    *
-   * @throws {RangeError} The memory for it cannot be had.
+   * @throws {RangeError} The memory for it cannot be had, or it is no message.
    */
-  read(limit = TURN): boolean {
-    for (let rest = limit; rest > 0; ) {
+  read(): boolean {
+    for (let rest = TURN; rest > 0; ) {
       if (this.#place === undefined) return false
-      const count = this.#readInto(this.#place, Math.min(rest, this.#place.byteLength - this.#filled))
+      const count = this.#readInto(this.#place.subarray(0, rest))
       if (count === undefined) return true
       if (count === 0) return false
-      rest -= count
-      this.#filled += count
-      if (this.#filled === this.#place.byteLength) this.#next()
+      rest -= Math.max(count, PAGE)
+      this.#place = this.#place.subarray(count)
+      if (this.#place.length === 0) this.#next()
     }
     return true
   }
 
-  /** What has come whole. */
+  /**
+   * What has come whole.
+   *
+   * @throws Whatever is wrong with it.
+   */
   result(): { hasThrown: boolean; value: unknown } {
     const [bytes, ...buffers] = this.#parts as [ArrayBuffer, ...ArrayBuffer[]]
     const reader = new Reader(bytes, buffers)
     const hasThrown = reader.readUint32() === 1
     const value = reader.readValue()
-    return { hasThrown, value: hasThrown ? madeAnew(value as Described) : value }
+    return { hasThrown, value: hasThrown ? madeAnew(value) : value }
   }
 
   /** Undefined where nothing is there yet; 0 at the end. */
-  #readInto(place: ArrayBuffer, length: number): number | undefined {
+  #readInto(place: Uint8Array): number | undefined {
     try {
-      return readSync(this.#fd, new Uint8Array(place, this.#filled, length))
+      return readSync(this.#fd, place)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return undefined
       throw error
@@ -224,17 +253,8 @@ export class Incoming {
   }
 
   #next(): void {
-    this.#filled = 0
-    this.#place = undefined
-    for (let next = this.#places.next(); ; next = this.#places.next()) {
-      if (next.done) {
-        this.#parts = next.value
-        return
-      }
-      if (next.value.byteLength > 0) {
-        this.#place = next.value
-        return
-      }
-    }
+    const next = this.#places.next()
+    this.#place = next.done ? undefined : next.value
+    if (next.done) this.#parts = next.value
   }
 }

@@ -137,9 +137,9 @@ class Answer {
     this.#watch = new binding.PidfdWatch(fd, -1, () => this.#read())
   }
 
-  #read(limit?: number): void {
+  #read(): void {
     try {
-      if (this.#incoming.read(limit)) return
+      if (this.#incoming.read()) return
     } catch (error) {
       this.#failure = { error }
     }
@@ -148,12 +148,20 @@ class Answer {
 
   /** When the process has ended, and nothing more comes. */
   take(status: ExitStatus): unknown {
-    if (this.#isOpen) this.#read(Number.POSITIVE_INFINITY)
-    if (this.#failure) throw this.#failure.error
-    if (!this.#incoming.isComplete) throw childExit(status, this.#caller)
-    const { hasThrown, value } = this.#incoming.result()
+    if (this.#isOpen) this.#read()
+    if (!this.#failure && !this.#incoming.isComplete) throw childExit(status, this.#caller)
+    const { hasThrown, value } = this.#result(status)
     if (hasThrown) throw value
     return value
+  }
+
+  #result(status: ExitStatus): ReturnType<Incoming['result']> {
+    try {
+      if (this.#failure) throw this.#failure.error
+      return this.#incoming.result()
+    } catch (error) {
+      throw childExit(status, this.#caller, { cause: error })
+    }
   }
 
   close(): void {
@@ -230,11 +238,18 @@ function gone(pidfd: number): Promise<void> {
   })
 }
 
-function childExit({ code, signal }: ExitStatus, caller: Caller): Error {
+/** `told` is what is wrong with what came instead of an answer. */
+function childExit({ code, signal }: ExitStatus, caller: Caller, told?: { cause: unknown }): Error {
   const how = signal === null ? `with exit code ${code}` : `by ${signal}`
   const why = code === UNSETTLED ? ': nothing was left to settle its promise' : ''
-  const message = `The process of the function has ended ${how}, before the function has${why}`
-  const error = withCode(Error, 'ERR_NAMESPACE_CHILD_EXIT', message, caller)
+  const what = told ? 'and what it has told is no answer' : `before the function has${why}`
+  const error = withCode(
+    Error,
+    'ERR_NAMESPACE_CHILD_EXIT',
+    `The process of the function has ended ${how}, ${what}`,
+    caller,
+  )
+  if (told) Object.defineProperty(error, 'cause', { value: told.cause, configurable: true, writable: true })
   return Object.assign(error, { exitCode: code, signal })
 }
 

@@ -60,8 +60,8 @@ pub enum Action<'a> {
     Write { path: &'a CStr, contents: &'a [u8] },
     /// Waits until the parent has written the id maps.
     AwaitMaps { gate: &'a Gate, parent: BorrowedFd<'a> },
-    /// A new time namespace, which those offsets are written for; it is entered now, or by exec.
-    TimeNamespace(&'a [u8]),
+    /// A new time namespace, which those offsets are written for; it is entered now, or by exec. `proc` is the parent's /proc.
+    TimeNamespace { proc: BorrowedFd<'a>, offsets: &'a [u8] },
     /// Moves the process into a directory of cgroup v2.
     Cgroup(RawFd),
     /// sethostname(2).
@@ -76,10 +76,10 @@ pub enum Action<'a> {
     Session,
     /// The default effect of every signal.
     DefaultSignals,
+    /// Every descriptor that is there is closed by exec.
+    CloseOnExec,
     /// Copies descriptors to 0, 1, 2 …
     Stdio(&'a [Cell<RawFd>]),
-    /// Every descriptor from here on is closed by exec.
-    CloseOnExec(u32),
     /// Gives up every id but this one, and with it every capability.
     Credentials(u32),
     /// Leaves the supplementary groups, where that is allowed.

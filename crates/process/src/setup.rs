@@ -6,10 +6,13 @@
 use std::cell::Cell;
 use std::env;
 use std::ffi::{CStr, CString, OsString};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use linux_clone_syscalls::{CloneFlags, Errno, Failure, Instruction, Loopback, MountFlags, ResourceLimit};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use crate::failure::{Step, StepFailure};
 use crate::gate::Gate;
@@ -68,6 +71,8 @@ pub(crate) struct Prepared<'a> {
     joined: Vec<Cell<bool>>,
     /// Whether the supplementary groups are left before there is a new user namespace.
     pub(crate) leaves_groups: bool,
+    /// This process's /proc, for a new time namespace.
+    own_proc: Option<OwnedFd>,
     placements: Vec<Placement>,
     root: Cell<RawFd>,
     covering: Option<Covering>,
@@ -79,7 +84,7 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// EINVAL: a mount's options contradict each other.
+    /// EINVAL: a mount's options contradict each other. ENOENT: a new time namespace needs /proc.
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>, StepFailure> {
         let failing_at =
             |path: &CStr, failure: Failure| StepFailure::at(Step::Mount, failure, path.to_string_lossy());
@@ -98,6 +103,7 @@ impl Setup {
             setup: self,
             joined: self.joins.iter().map(|_| Cell::new(false)).collect(),
             leaves_groups: self.changes_ids() && self.id_maps.keep_groups(),
+            own_proc: self.unshare.contains(CloneFlags::NEWTIME).then(open_proc).transpose()?,
             placements,
             root: Cell::new(libc::AT_FDCWD),
             covering,
@@ -188,9 +194,10 @@ impl Prepared<'_> {
                 rows.push(Row::new(Step::Credentials, action));
             }
         }
-        if setup.unshare.contains(CloneFlags::NEWTIME) {
+        if let Some(proc) = &self.own_proc {
             let offsets = setup.time_offsets.as_deref().unwrap_or_default();
-            rows.push(Row::new(Step::TimeOffsets, Action::TimeNamespace(offsets)));
+            let action = Action::TimeNamespace { proc: proc.as_fd(), offsets };
+            rows.push(Row::new(Step::TimeOffsets, action));
         }
         if let Some(flags) = setup.propagation {
             let action = Action::Mount {
@@ -244,8 +251,6 @@ impl Prepared<'_> {
             .map(|(resource, limit)| Row::new(Step::ResourceLimit, Action::ResourceLimit(*resource, limit)))
             .collect();
         rows.push(Row::new(Step::Stdio, Action::Stdio(descriptors)));
-        #[allow(clippy::cast_possible_truncation, reason = "descriptors are as many as 31 bits count")]
-        rows.push(Row::new(Step::Stdio, Action::CloseOnExec(descriptors.len() as u32)));
         rows.extend(
             setup
                 .cwd
@@ -269,6 +274,12 @@ impl Prepared<'_> {
     pub fn filter(&self) -> Option<Row<'_>> {
         self.setup.seccomp.as_deref().map(|filter| Row::new(Step::Seccomp, Action::Filter(filter)))
     }
+}
+
+fn open_proc() -> Result<OwnedFd, StepFailure> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(c"/proc", flags, Mode::empty())
+        .map_err(|errno| StepFailure::at(Step::TimeOffsets, Failure::new("open", errno), "/proc"))
 }
 
 fn join(action: Action<'_>) -> Row<'_> {

@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 
 use linux_clone_syscalls::{Errno, Failure, Result, close_range_on_exec};
 
-/// Copies each descriptor to its place in the slice; a negative one leaves no descriptor there.
+/// Copies each descriptor to its place in the slice; a negative one leaves no descriptor there. The others are closed by exec.
 ///
 /// What libuv does, in its two passes: first those go up that another copy would overwrite.
 pub fn place(descriptors: &[Cell<RawFd>]) -> Result<()> {
@@ -31,13 +31,11 @@ pub fn place(descriptors: &[Cell<RawFd>]) -> Result<()> {
     for (target, descriptor) in (0..count).zip(descriptors) {
         let source = descriptor.get();
         if source < 0 {
-            set_close_on_exec(target, true);
             continue;
         }
         if source == target {
-            if !set_close_on_exec(target, false) {
-                return Err(Failure::new("fcntl", Errno::last()));
-            }
+            // SAFETY: integers only.
+            failing_as("fcntl", unsafe { libc::fcntl(target, libc::F_SETFD, 0) })?;
         } else {
             // SAFETY: integers only.
             failing_as("dup2", unsafe { libc::dup2(source, target) })?;
@@ -53,9 +51,9 @@ fn failing_as(call: &'static str, result: c_int) -> Result<c_int> {
     Errno::result(result).map_err(|errno| Failure::new(call, errno))
 }
 
-fn set_close_on_exec(descriptor: RawFd, is_closed: bool) -> bool {
+fn set_close_on_exec(descriptor: u32) {
     // SAFETY: integers only; one that is not open stays so.
-    unsafe { libc::fcntl(descriptor, libc::F_SETFD, if is_closed { libc::FD_CLOEXEC } else { 0 }) == 0 }
+    unsafe { libc::fcntl(descriptor.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
 /// Programs expect it of their standard streams.
@@ -69,11 +67,13 @@ fn make_blocking(descriptor: RawFd) {
 }
 
 /// What libraries of the parent have opened without that flag does not reach the program either.
-pub fn close_on_exec(first: u32) {
-    if close_range_on_exec(first, u32::MAX).is_ok() {
+///
+/// While /proc and the limit are the parent's own: others, and the limits that are asked for, may hide what is open.
+pub fn close_on_exec() {
+    if close_range_on_exec(0, u32::MAX).is_ok() {
         return;
     }
-    // Before Linux 5.11.
+    // Before Linux 5.11, or where a filter refuses it.
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure is written during the call.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
@@ -83,18 +83,18 @@ pub fn close_on_exec(first: u32) {
     };
     if directory < 0 {
         #[allow(clippy::cast_possible_truncation, reason = "descriptors are as many as 31 bits count")]
-        for descriptor in first..limit.rlim_cur.min(1 << 20) as u32 {
-            set_close_on_exec(descriptor.cast_signed(), true);
+        for descriptor in 0..limit.rlim_cur.min(1 << 20) as u32 {
+            set_close_on_exec(descriptor);
         }
         return;
     }
-    close_listed(directory, first);
+    close_listed(directory);
     // SAFETY: opened above.
     unsafe { libc::close(directory) };
 }
 
 /// Entries of getdents64(2): inode (8 bytes), offset (8), length of the entry (2), type (1), name.
-fn close_listed(directory: RawFd, first: u32) {
+fn close_listed(directory: RawFd) {
     const LENGTH: usize = 16;
     const NAME: usize = 19;
     let mut entries = [0_u64; 512];
@@ -111,8 +111,8 @@ fn close_listed(directory: RawFd, first: u32) {
             let digits = name.iter().take_while(|byte| byte.is_ascii_digit());
             let number = digits
                 .fold(0_u32, |number, digit| number.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')));
-            if name.first().is_some_and(u8::is_ascii_digit) && number >= first {
-                set_close_on_exec(number.cast_signed(), true);
+            if name.first().is_some_and(u8::is_ascii_digit) {
+                set_close_on_exec(number);
             }
             rest = rest.get(usize::from(u16::from_ne_bytes([low, high]))..).unwrap_or_default();
         }

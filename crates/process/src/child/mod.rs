@@ -78,7 +78,7 @@ pub fn perform_one(action: &Action<'_>) -> Result<()> {
         Action::Directory(path) => failing_as("mkdir", unistd::mkdir(path, Mode::from_bits_retain(0o755))),
         Action::Write { path, contents } => write(path, contents),
         Action::AwaitMaps { gate, parent } => gate.pass(parent),
-        Action::TimeNamespace(offsets) => enter_time_namespace(offsets),
+        Action::TimeNamespace { proc, offsets } => enter_time_namespace(proc, offsets),
         Action::Cgroup(directory) => enter_cgroup(directory),
         Action::Hostname(name) => sethostname(name),
         Action::Domainname(name) => setdomainname(name),
@@ -89,11 +89,11 @@ pub fn perform_one(action: &Action<'_>) -> Result<()> {
             default_effects();
             Ok(())
         }
-        Action::Stdio(descriptors) => descriptors::place(descriptors),
-        Action::CloseOnExec(first) => {
-            descriptors::close_on_exec(first);
+        Action::CloseOnExec => {
+            descriptors::close_on_exec();
             Ok(())
         }
+        Action::Stdio(descriptors) => descriptors::place(descriptors),
         Action::Credentials(id) => give_up_privileges(id),
         Action::LeaveGroups => {
             // Who may not keeps them, as with unshare(1).
@@ -130,20 +130,26 @@ fn write(path: &CStr, contents: &[u8]) -> Result<()> {
 fn enter_cgroup(directory: RawFd) -> Result<()> {
     // SAFETY: a number that the parent has checked, and that stays open meanwhile.
     let directory = unsafe { BorrowedFd::borrow_raw(directory) };
+    write_at(directory, c"cgroup.procs", b"0")
+}
+
+fn write_at(directory: BorrowedFd<'_>, path: &CStr, contents: &[u8]) -> Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = failing_as("open", openat(directory, c"cgroup.procs", flags, Mode::empty()))?;
-    failing_as("write", unistd::write(&file, b"0")).map(drop)
+    let file = failing_as("open", openat(directory, path, flags, Mode::empty()))?;
+    failing_as("write", unistd::write(&file, contents)).map(drop)
 }
 
 /// Offsets can be written only while the namespace has no member. A process that shares its memory enters by exec, which
 /// kernels before 6.2 do not do: those do not let it make a process with the same memory either (EINVAL).
-fn enter_time_namespace(offsets: &[u8]) -> Result<()> {
+///
+/// What is at /proc in a mount namespace that was joined may be anything.
+fn enter_time_namespace(proc: BorrowedFd<'_>, offsets: &[u8]) -> Result<()> {
     unshare(CloneFlags::NEWTIME)?;
     if !offsets.is_empty() {
-        write(c"/proc/self/timens_offsets", offsets)?;
+        write_at(proc, c"self/timens_offsets", offsets)?;
     }
-    let path = c"/proc/self/ns/time_for_children";
-    let namespace = failing_as("open", open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()))?;
+    let (path, flags) = (c"self/ns/time_for_children", OFlag::O_RDONLY | OFlag::O_CLOEXEC);
+    let namespace = failing_as("open", openat(proc, path, flags, Mode::empty()))?;
     match setns(namespace.as_fd(), CloneFlags::NEWTIME) {
         Err(Failure { errno: Errno::EUSERS, .. }) => can_share_memory(),
         entered => entered,

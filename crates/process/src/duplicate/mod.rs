@@ -203,7 +203,7 @@ pub unsafe fn duplicate(
             exit_now(1);
         }
         if shares_descriptors {
-            std::mem::forget(own);
+            std::mem::forget((own, prepared));
         }
         return Ok(Duplicate::Child);
     }

@@ -18,6 +18,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::fs::OpenOptions;
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -202,7 +203,7 @@ fn attempt(request: &Request, way: Way) -> Result<Spawned, StepFailure> {
     let null = NullDevices::open(&request.stdio)?;
     let stdio = null.stdio(&request.stdio);
     let parent = (setup.has_maps() || request.death_signal.is_some())
-        .then(|| pidfd_open(Pid::this(), PidfdFlags::empty()))
+        .then(|| pidfd_open(Pid::this(), PidfdFlags::empty()).and_then(|pidfd| above(pidfd, stdio.len())))
         .transpose()?;
     let parent = parent.as_ref().map(AsFd::as_fd);
     let init = request.has_init.then(InitParts::make).transpose()?;
@@ -217,7 +218,8 @@ fn attempt(request: &Request, way: Way) -> Result<Spawned, StepFailure> {
     let plan = Plan::of(request, &prepared);
     let cgroup = request.cgroup.filter(|_| way.enters_cgroup);
     let entering = cgroup.map(|cgroup| Row::new(Step::Cgroup, Action::Cgroup(cgroup)));
-    let joining: Vec<_> = entering.into_iter().chain(prepared.joining()).collect();
+    let close_on_exec = Row::new(Step::Stdio, Action::CloseOnExec);
+    let joining: Vec<_> = iter::once(close_on_exec).chain(entering).chain(prepared.joining()).collect();
     let inside = plan.inside(request, &prepared, &record.gate, parent);
     let program = plan.program(request, &prepared, &stdio, parent);
     let stack = Stack::new()?;
@@ -391,18 +393,23 @@ struct Sharers {
     writer: OwnedFd,
 }
 
+/// A descriptor above the places of so many others, where none of them is put.
+fn above(descriptor: OwnedFd, places: usize) -> Result<OwnedFd, Failure> {
+    let lowest = RawFd::try_from(places).unwrap_or(RawFd::MAX);
+    if descriptor.as_raw_fd() >= lowest {
+        return Ok(descriptor);
+    }
+    let moved = fcntl(&descriptor, FcntlArg::F_DUPFD_CLOEXEC(lowest))
+        .map_err(|errno| Failure::new("fcntl", errno))?;
+    // SAFETY: the kernel has just made it.
+    Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+}
+
 impl Sharers {
-    /// Above the places of so many descriptors, where none of them is put.
+    /// The writer is above the places of so many descriptors.
     fn new(descriptors: usize) -> Result<Self, Failure> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Failure::new("pipe2", errno))?;
-        let lowest = RawFd::try_from(descriptors).unwrap_or(RawFd::MAX);
-        if writer.as_raw_fd() >= lowest {
-            return Ok(Self { reader, writer });
-        }
-        let moved = fcntl(&writer, FcntlArg::F_DUPFD_CLOEXEC(lowest))
-            .map_err(|errno| Failure::new("fcntl", errno))?;
-        // SAFETY: the kernel has just made it.
-        Ok(Self { reader, writer: unsafe { OwnedFd::from_raw_fd(moved) } })
+        Ok(Self { reader, writer: above(writer, descriptors)? })
     }
 
     fn wait(self) {

@@ -9,8 +9,9 @@
 //!
 //! # Safety
 //!
-//! What runs as pid 1 is everything from `start` on: system calls alone, without the libc, statics, panics or copies that a
-//! compiler makes by calling memcpy(3), since nothing has linked it.
+//! What runs as pid 1 is everything from `start` on: system calls alone, without the libc, statics that are written, panics,
+//! copies that a compiler makes by calling memcpy(3), or functions of other crates, which a debug build calls by a table,
+//! since nothing has linked it.
 #![allow(unsafe_code)]
 #![allow(
     clippy::cast_possible_truncation,
@@ -28,18 +29,11 @@ pub use executable::{enter, image};
 /// Whether the code can be executed on its own on this processor; else a copy of this process runs it.
 pub const IS_EXECUTABLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-/// Those arguments that are not given are 0, which prctl(2) wants.
-unsafe fn system_call<const COUNT: usize>(number: c_long, arguments: [usize; COUNT]) -> isize {
-    let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
-    // SAFETY: the caller says what the call may do to memory.
-    unsafe { raw_system_call(number, [argument(0), argument(1), argument(2), argument(3), argument(4)]) }
-}
-
 #[cfg(target_arch = "x86_64")]
-unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
+unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
     let result: isize;
     let [first, second, third, fourth, fifth] = arguments;
-    // SAFETY: as above.
+    // SAFETY: the caller says what the call may do to memory.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -58,10 +52,10 @@ unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
 }
 
 #[cfg(target_arch = "aarch64")]
-unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
+unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
     let result: isize;
     let [first, second, third, fourth, fifth] = arguments;
-    // SAFETY: as above.
+    // SAFETY: the caller says what the call may do to memory.
     unsafe {
         std::arch::asm!(
             "svc 0",
@@ -78,9 +72,9 @@ unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn raw_system_call(number: c_long, arguments: [usize; 5]) -> isize {
+unsafe fn system_call(number: c_long, arguments: [usize; 5]) -> isize {
     let [first, second, third, fourth, fifth] = arguments;
-    // SAFETY: as above.
+    // SAFETY: the caller says what the call may do to memory.
     let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
     if result < 0 { -1 } else { result as isize }
 }
@@ -98,25 +92,27 @@ struct SignalInformation {
 /// waits for `ready`, an eventfd: it is to find nothing of the parent's here.
 pub fn run(program: c_int, report: c_int, ready: c_int) -> ! {
     // SAFETY: a C string of fewer than 16 bytes.
-    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"init".as_ptr() as usize]) };
+    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"init".as_ptr() as usize, 0, 0, 0]) };
     close_all_but(report, ready);
     give_up_privileges();
     let one: u64 = 1;
     // SAFETY: the bytes of an integer.
-    unsafe { system_call(libc::SYS_write, [ready as usize, &raw const one as usize, size_of::<u64>()]) };
+    unsafe {
+        system_call(libc::SYS_write, [ready as usize, &raw const one as usize, size_of::<u64>(), 0, 0])
+    };
     // SAFETY: integers only.
-    unsafe { system_call(libc::SYS_close, [ready as usize]) };
+    unsafe { system_call(libc::SYS_close, [ready as usize, 0, 0, 0, 0]) };
     loop {
         reap(program, report);
         let signal = next_signal();
         if signal > 0 && signal != libc::SIGCHLD {
             // SAFETY: integers only.
-            unsafe { system_call(libc::SYS_kill, [program as usize, signal as usize]) };
+            unsafe { system_call(libc::SYS_kill, [program as usize, signal as usize, 0, 0, 0]) };
         }
     }
 }
 
-/// Its own calls, which are all that is allowed: an allow-list of [`FILTER`].
+/// Its own calls, which are all that [`FILTER`] allows.
 const CALLS: [c_long; 6] = [
     libc::SYS_write,
     libc::SYS_close,
@@ -173,17 +169,18 @@ fn give_up_privileges() {
     const KILL: u32 = 1 << 5;
     let header: [u32; 2] = [VERSION_3, 0];
     let sets: [u32; 6] = [KILL, KILL, 0, 0, 0, 0];
-    let program = libc::sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
+    let program =
+        libc::sock_fprog { len: FILTER.len() as u16, filter: (&raw const FILTER).cast_mut().cast() };
     // SAFETY: structures as the kernel has them.
     unsafe {
-        system_call(libc::SYS_capset, [&raw const header as usize, &raw const sets as usize]);
+        system_call(libc::SYS_capset, [&raw const header as usize, &raw const sets as usize, 0, 0, 0]);
     }
     // SAFETY: integers only.
-    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1]) };
+    unsafe { system_call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0]) };
     let mode = libc::SECCOMP_MODE_FILTER as usize;
     // SAFETY: the program is as the kernel has it.
     unsafe {
-        system_call(libc::SYS_prctl, [libc::PR_SET_SECCOMP as usize, mode, &raw const program as usize])
+        system_call(libc::SYS_prctl, [libc::PR_SET_SECCOMP as usize, mode, &raw const program as usize, 0, 0])
     };
 }
 
@@ -196,7 +193,7 @@ fn close_all_but(one: c_int, other: c_int) {
             return 0;
         }
         // SAFETY: integers only.
-        unsafe { system_call(libc::SYS_close_range, [first as usize, last as usize, 0]) }
+        unsafe { system_call(libc::SYS_close_range, [first as usize, last as usize, 0, 0, 0]) }
     };
     if low > 0 {
         close(0, low.wrapping_sub(1));
@@ -210,7 +207,7 @@ fn close_all_but(one: c_int, other: c_int) {
     while descriptor < 1024 {
         if descriptor != low && descriptor != high {
             // SAFETY: integers only.
-            unsafe { system_call(libc::SYS_close, [descriptor as usize]) };
+            unsafe { system_call(libc::SYS_close, [descriptor as usize, 0, 0, 0, 0]) };
         }
         descriptor = descriptor.wrapping_add(1);
     }
@@ -226,7 +223,7 @@ fn next_signal() -> c_int {
     let signal = unsafe {
         system_call(
             libc::SYS_rt_sigtimedwait,
-            [&raw const all as usize, place as usize, none as usize, size_of::<u64>()],
+            [&raw const all as usize, place as usize, none as usize, size_of::<u64>(), 0],
         )
     };
     if signal <= 0 {
@@ -245,7 +242,7 @@ fn reap(program: c_int, report: c_int) {
         let usage: *mut libc::rusage = ptr::null_mut();
         // SAFETY: the kernel writes the status.
         let pid = unsafe {
-            system_call(libc::SYS_wait4, [usize::MAX, &raw mut status as usize, options, usage as usize])
+            system_call(libc::SYS_wait4, [usize::MAX, &raw mut status as usize, options, usage as usize, 0])
         };
         if pid <= 0 {
             return;
@@ -255,7 +252,7 @@ fn reap(program: c_int, report: c_int) {
             unsafe {
                 system_call(
                     libc::SYS_write,
-                    [report as usize, &raw const status as usize, size_of::<c_int>()],
+                    [report as usize, &raw const status as usize, size_of::<c_int>(), 0, 0],
                 )
             };
             let signal = status & 0x7f;
@@ -268,7 +265,7 @@ fn reap(program: c_int, report: c_int) {
 fn exit(code: c_int) -> ! {
     loop {
         // SAFETY: integers only.
-        unsafe { system_call(libc::SYS_exit_group, [code as usize]) };
+        unsafe { system_call(libc::SYS_exit_group, [code as usize, 0, 0, 0, 0]) };
     }
 }
 

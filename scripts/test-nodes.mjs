@@ -9,8 +9,8 @@ const LINES = ['20', '22', '24', '26']
 const binary = (line) =>
   process.version.startsWith(`v${line}.`) ? process.execPath : nodeOfNpm(process.arch, line)
 
-/** What an ordinary user sees differs by the kernel, not by the Node between the oldest and the newest. */
-const asAll = (line) => (line === LINES[0] || line === LINES.at(-1) ? [] : ['--as-we-are'])
+/** What an ordinary user sees differs by the kernel, not by the Node. */
+const asAll = (line) => (line === LINES[0] ? [] : ['--as-we-are'])
 
 const failed = new Map()
 for (const line of LINES) {

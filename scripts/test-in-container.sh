@@ -4,10 +4,10 @@ set -eu
 platform=$1
 shift
 if command -v apk >/dev/null; then
-  apk add --no-cache coreutils iproute2 procps strace util-linux
+  apk add --no-cache coreutils iproute2 procps strace shadow-uidmap util-linux
 else
   apt-get update
-  apt-get install --yes --no-install-recommends hostname iproute2 procps strace util-linux
+  apt-get install --yes --no-install-recommends hostname iproute2 procps strace uidmap util-linux
 fi
 # The work of others, mounted here, is left as it is.
 cp -a . /tmp/package

@@ -369,6 +369,24 @@ test('The program finds init in its place, with nothing of the parent, however l
   t.regex(found, /^init\n\/memfd:linux-clone-init \(deleted\)\npipe:\[\d+\]\n$/)
 })
 
+test('The end of a program under init ends nobody else, where another one of its process group is stopped', async (t) => {
+  const value = await inProcess(
+    async ({ lib, cp }, options) => {
+      // As the kernel has it, the group of a session's leader has no parent that would let the stopped one go on.
+      const stopped = cp.spawn('sleep', ['1000'])
+      stopped.kill('SIGSTOP')
+      const status = await new Promise((resolve) => {
+        lib.spawn('true', options).on('exit', (...status) => resolve(status))
+      })
+      stopped.kill('SIGKILL')
+      return status
+    },
+    { with: { wrap: ['setsid', '--wait'] } },
+    processes({ stdio: 'ignore' }),
+  )
+  t.deepEqual(value, [0, null])
+})
+
 test('Init can do nothing but what it has to, whoever traces it; signals it passes on to another user', async (t) => {
   const fields = 'CapInh CapPrm CapEff NoNewPrivs Seccomp'
   t.is(

@@ -715,8 +715,9 @@ impl<'a> Start<'a> {
             Err(failure) => return self.fail(Failed::of(Step::Clone, failure)),
         };
         if !self.is_detached {
-            // What a terminal, or kill(2), sends to the program's group reaches the program once.
-            let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+            // What a terminal, or kill(2), sends to the program's group reaches the program once. Of another session, as a parent
+            // in another group of the same one has that group get SIGHUP when the program ends, where somebody in it is stopped.
+            let _ = nix::unistd::setsid();
         }
         let (report, ready) = (init.writer.as_raw_fd(), init.ready.as_raw_fd());
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -322,10 +322,13 @@ struct Thread {
 }
 
 /// Where the thread for delayed tasks is, behind which Node makes V8's. It is in epoll, as the one for tracing is, which is
-/// made before it, and V8's wait for work; libraries may have started others before that.
+/// made before it, and V8's wait for work; libraries may have started others before that. An inspector's is in epoll too, and is
+/// made behind the one that blocks every signal: with libuv's pool behind it, it would be taken for this one when V8's first is
+/// at work.
 fn scheduler(threads: &[Thread]) -> Option<usize> {
     let is_scheduler = |pair: &[Thread]| waits_in_epoll(&pair[0].call) && futex(&pair[1].call).is_some();
-    threads.windows(2).skip(1).position(is_scheduler).map(|place| place + 1)
+    let end = threads.iter().rposition(|thread| thread.blocks_all).unwrap_or(threads.len());
+    threads[..end].windows(2).skip(1).position(is_scheduler).map(|place| place + 1)
 }
 
 /// The threads when the one for delayed tasks is found among them: at any moment it may be at work, and V8's first too.
@@ -587,4 +590,44 @@ unsafe extern "C" fn add_code(info: *mut libc::dl_phdr_info, _: usize, ranges: *
         ranges.push(start..start + length);
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Thread, scheduler};
+
+    fn threads(calls: &[(&str, bool)]) -> Vec<Thread> {
+        let call = |name: &str| match name {
+            "epoll" => format!("{} 0xb 0x7f", libc::SYS_epoll_pwait),
+            "futex" => format!("{} 0x1000 0x189", libc::SYS_futex),
+            other => other.to_owned(),
+        };
+        (0_u8..)
+            .zip(calls)
+            .map(|(index, (name, blocks_all))| Thread {
+                tid: i32::from(index) + 1,
+                name: "node".to_owned(),
+                start: 0,
+                call: call(name),
+                blocks_all: *blocks_all,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_inspector_is_not_taken_for_the_thread_for_delayed_tasks() {
+        let all = |first_of_v8| {
+            let main = [("running", false), ("epoll", false), (first_of_v8, false), ("futex", false)];
+            threads(&[main.as_slice(), &[("futex", true), ("epoll", false), ("futex", false)]].concat())
+        };
+        assert_eq!(scheduler(&all("futex")), Some(1));
+        assert_eq!(scheduler(&all("running")), None, "while V8's first is at work");
+    }
+
+    #[test]
+    fn without_a_thread_that_blocks_every_signal_it_is_found_as_well() {
+        let found =
+            scheduler(&threads(&[("running", false), ("futex", false), ("epoll", false), ("futex", false)]));
+        assert_eq!(found, Some(2));
+    }
 }

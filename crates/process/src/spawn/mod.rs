@@ -556,10 +556,12 @@ struct Arguments {
     shares_memory: bool,
 }
 
-/// Of the child that is to go on with `entry`.
-fn sharing(flags: CloneFlags, shares_memory: bool) -> CloneFlags {
+/// Of the child that is to go on with `entry`. Where init stays in the copy of the memory that it has got, waiting for its exec
+/// would be waiting for its end: then it is the [`Sharers`] alone that are waited for.
+fn sharing(flags: CloneFlags, shares_memory: bool, has_init: bool) -> CloneFlags {
     let vm = if shares_memory { CloneFlags::VM } else { CloneFlags::empty() };
-    flags | vm | CloneFlags::VFORK
+    let vfork = if has_init && !init::IS_EXECUTABLE { CloneFlags::empty() } else { CloneFlags::VFORK };
+    flags | vm | vfork
 }
 
 /// Makes the first child, and returns when it has become another program, or ended.
@@ -573,10 +575,10 @@ unsafe fn clone_first(
     start: &Start<'_>,
     child: &Child,
 ) -> Result<Pid, StepFailure> {
-    let flags = sharing(arguments.flags, arguments.shares_memory) | CloneFlags::PIDFD;
+    let flags = sharing(arguments.flags, arguments.shares_memory, start.init.is_some()) | CloneFlags::PIDFD;
     let place = child.pidfd.as_ptr();
     // SAFETY: as the caller promises.
-    let made = unsafe { clone_calling(flags, arguments.cgroup, place, stack, first_process, start) };
+    let made = unsafe { clone_calling(flags, 0, arguments.cgroup, place, stack, first_process, start) };
     made.map_err(|failure| {
         const OF_CGROUP: [Errno; 6] =
             [Errno::EACCES, Errno::EBADF, Errno::EBUSY, Errno::EOPNOTSUPP, Errno::ENODEV, Errno::ENOENT];
@@ -593,6 +595,7 @@ unsafe fn clone_first(
 /// The stack is not in use, `place` can be written, and `start` outlives the child's use of it.
 unsafe fn clone_calling(
     flags: CloneFlags,
+    exit_signal: c_int,
     cgroup: Option<RawFd>,
     place: *mut c_int,
     stack: &Stack,
@@ -600,7 +603,11 @@ unsafe fn clone_calling(
     start: &Start<'_>,
 ) -> Result<Pid, Failure> {
     let data = (&raw const *start).cast_mut().cast::<c_void>();
-    let mut arguments = clone3::Arguments { flags: flags.bits(), ..clone3::Arguments::default() };
+    let mut arguments = clone3::Arguments {
+        flags: flags.bits(),
+        exit_signal: u64::from(exit_signal.cast_unsigned()),
+        ..clone3::Arguments::default()
+    };
     (arguments.stack, arguments.stack_size) = stack.range();
     if flags.contains(CloneFlags::PARENT_SETTID) {
         arguments.parent_tid = place as u64;
@@ -623,7 +630,7 @@ unsafe fn clone_calling(
         return Err(failure);
     }
     #[allow(clippy::cast_possible_truncation, reason = "clone(2) has the low 32 bits")]
-    let bits = flags.bits() as c_int;
+    let bits = flags.bits() as c_int | exit_signal;
     // SAFETY: as above; it has one place for pid and pidfd.
     let pid = unsafe { libc::clone(entry, stack.top(), bits, data, place) };
     Errno::result(pid).map(Pid::from_raw).map_err(|errno| Failure::new("clone", errno))
@@ -708,8 +715,11 @@ impl<'a> Start<'a> {
         set_dumpable(false);
         let flags = CloneFlags::VM | CloneFlags::PARENT_SETTID;
         let pid = Cell::new(0);
+        // Exec would make it SIGCHLD: init waits for that also where there is none.
+        let exit_signal = libc::SIGCHLD;
         // SAFETY: nobody else uses the stack, and what the child reads is there until it has become the program.
-        let made = unsafe { clone_calling(flags, None, pid.as_ptr(), stack, program_process, self) };
+        let made =
+            unsafe { clone_calling(flags, exit_signal, None, pid.as_ptr(), stack, program_process, self) };
         let program = match made {
             Ok(program) => program,
             Err(failure) => return self.fail(Failed::of(Step::Clone, failure)),
@@ -735,9 +745,9 @@ extern "C" fn first_process(data: *mut c_void) -> c_int {
         return 1;
     }
     let (Some(flags), Some(stack)) = (start.passes_on, start.stacks[0]) else { return go_on(data) };
-    let flags = sharing(flags | CloneFlags::PARENT | CloneFlags::PARENT_SETTID, true);
-    // SAFETY: this process is suspended until the child needs its memory no more.
-    let made = unsafe { clone_calling(flags, None, start.record.pid.as_ptr(), stack, go_on, start) };
+    let flags = sharing(flags | CloneFlags::PARENT | CloneFlags::PARENT_SETTID, true, start.init.is_some());
+    // SAFETY: this process is suspended until the child needs its memory no more, or ends, and leaves that as it is.
+    let made = unsafe { clone_calling(flags, 0, None, start.record.pid.as_ptr(), stack, go_on, start) };
     if let Err(failure) = made {
         start.fail(Failed::of(Step::Clone, failure));
     }

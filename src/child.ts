@@ -27,16 +27,26 @@ export interface Child extends AsyncDisposable {
 }
 
 export class ClonedChild implements Child {
-  readonly pid: number
+  pid = -1
   readonly #process: StartedProcess
   #waiting: ((status: ExitStatus) => void)[] = []
   #isReferenced = true
 
-  constructor(pid: number, pidfd: number) {
-    this.pid = pid
-    this.#process = new StartedProcess(pid, pidfd, -1, (status) => {
+  /** Of a process that is yet to be made: what is done after that, page by page, waits for copies of memory. */
+  constructor() {
+    this.#process = new StartedProcess((status) => {
       for (const resolve of this.#waiting.splice(0)) resolve({ ...status })
     })
+  }
+
+  begin(pid: number, pidfd: number): void {
+    this.pid = pid
+    this.#process.begin(pid, pidfd, -1)
+  }
+
+  /** No process has been made. */
+  giveUp(): void {
+    this.#process.close()
   }
 
   get pidfd(): number {

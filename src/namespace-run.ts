@@ -134,7 +134,8 @@ class Answer {
   constructor(fd: number, caller: Caller) {
     this.#caller = caller
     this.#incoming = new Incoming(fd)
-    this.#watch = new binding.PidfdWatch(fd, -1, () => this.#read())
+    this.#watch = new binding.PidfdWatch(() => this.#read())
+    this.#watch.start(fd, -1)
   }
 
   #read(): void {
@@ -230,10 +231,11 @@ class Family {
 
 function gone(pidfd: number): Promise<void> {
   return new Promise((resolve) => {
-    const watch = new binding.PidfdWatch(pidfd, -1, () => {
+    const watch = new binding.PidfdWatch(() => {
       watch.close()
       resolve()
     })
+    watch.start(pidfd, -1)
     watch.hold(true)
   })
 }

@@ -65,9 +65,10 @@ export class ProcessHandle extends AsyncResource implements Handle {
     try {
       const [pid, pidfd, status] = this.#start(stdio, pairs)
       this.pid = pid
-      this.#process = new StartedProcess(pid, pidfd, status, (end) => {
+      this.#process = new StartedProcess((end) => {
         this.runInAsyncScope(leave, undefined, this.#child, end)
       })
+      this.#process.begin(pid, pidfd, status)
       this.#process.hold(this.#isReferenced)
     } catch (error) {
       if (!isSystemError(error)) throw error

@@ -14,6 +14,8 @@ import { check, systemCallError, unwrap } from './system-call-error.js'
 
 /** clone(2) of what has been checked. */
 export function startClone(fn: Body, { request, release }: Checked, caller: Caller): ClonedChild {
+  let child: ClonedChild | undefined
+  let hasBegun = false
   try {
     if (!isMainThread) throw systemCallError(NOT_HERE, { hint: hints.cloneInWorker }, caller)
     if (isExiting()) throw systemCallError(NOT_HERE, { hint: hints.cloneAtExit }, caller)
@@ -22,13 +24,19 @@ export function startClone(fn: Body, { request, release }: Checked, caller: Call
     const internals = nodeInternals()
     prepare(request, internals, caller)
     const circumstances = () => ({ hint: hints.cloneProcess(request), step: hints.cloneStep(request) })
-    const { pid, pidfd } = unwrap(binding.cloneProcess(request), circumstances, caller)
-    if (pidfd !== -1) return new ClonedChild(pid, pidfd)
+    child = new ClonedChild()
+    const [pid, pidfd] = unwrap(binding.cloneProcess(request), circumstances, caller)
+    hasBegun = true
+    if (pidfd !== -1) {
+      child.begin(pid, pidfd)
+      return child
+    }
     if (sharesDescriptors) return goOnSynchronously(fn, pid, internals)
     release()
     return goOn(fn, pid, internals)
   } finally {
     // In the parent only: the child ends here.
+    if (!hasBegun) child?.giveUp()
     release()
   }
 }

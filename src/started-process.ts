@@ -23,26 +23,28 @@ export class StartedProcess {
   /** Those that this process has to wait for. */
   static readonly running = new Set<StartedProcess>()
 
-  readonly pid: number
-  #pidfd: number
-  #report: number
+  pid = -1
+  #pidfd = -1
+  #report = -1
   #watch: binding.PidfdWatch | undefined
   #status: ExitStatus | undefined
   #isOthers = false
   readonly #onEnd: (status: ExitStatus) => void
 
-  /**
-   * Owns both descriptors; `report` is one by which init tells of the program's end, or -1. `onEnd` is called once, when
-   * it is reaped.
-   */
-  constructor(pid: number, pidfd: number, report: number, onEnd: (status: ExitStatus) => void) {
+  /** Made before there is a process. `onEnd` is called once, when it is reaped. */
+  constructor(onEnd: (status: ExitStatus) => void) {
+    this.#onEnd = onEnd
+    this.#watch = new binding.PidfdWatch(() => {
+      this.reap(false, this.reap)
+    })
+  }
+
+  /** Owns both descriptors from now on; `report` is one by which init tells of the program's end, or -1. */
+  begin(pid: number, pidfd: number, report: number): void {
     this.pid = pid
     this.#pidfd = pidfd
     this.#report = report
-    this.#onEnd = onEnd
-    this.#watch = new binding.PidfdWatch(pidfd, report, () => {
-      this.reap(false, this.reap)
-    })
+    this.#watch?.start(pidfd, report)
     StartedProcess.running.add(this)
   }
 
@@ -82,10 +84,15 @@ export class StartedProcess {
       this.#onEnd(this.#status)
     } finally {
       // Nobody has to wait for this.
-      this.#watch?.close()
-      this.#watch = undefined
+      this.close()
     }
     return this.#status
+  }
+
+  /** There is nobody to wait for, or no longer. */
+  close(): void {
+    this.#watch?.close()
+    this.#watch = undefined
   }
 
   /** In a clone, where the children are those of the parent, and their pidfds are closed. */

@@ -86,19 +86,25 @@ pub fn wide_pipe() -> Outcome<SocketPair> {
     outcome(process::wide_pipe(), |[ours, theirs]| SocketPair { ours: number(ours), theirs: number(theirs) })
 }
 
-/// Calls a function each time that a pidfd's process is found to have ended. It owns the descriptors; where it
-/// cannot be made, the process is killed, as nobody would hear of its end.
+/// Calls a function each time that a pidfd's process is found to have ended, from when it is started.
 #[napi]
 pub struct PidfdWatch {
     // In this order: libuv lets the callback go first.
     watch: Option<Watch>,
-    callback: *const Callback,
+    callback: Option<Rc<Callback>>,
 }
 
 #[napi]
 impl PidfdWatch {
     #[napi(constructor)]
-    pub fn new(env: Env, pidfd: i32, status: i32, callback: Function<'_, (), ()>) -> Result<Self> {
+    pub fn new(env: Env, callback: Function<'_, (), ()>) -> Result<Self> {
+        Ok(Self { watch: None, callback: Some(Rc::new(Callback::new(&env, &callback)?)) })
+    }
+
+    /// It owns the descriptors from now on, `status` being init's report, or -1; where it cannot begin, the process is killed, as
+    /// nobody would hear of its end.
+    #[napi]
+    pub fn start(&mut self, env: Env, pidfd: i32, status: i32) -> Result<()> {
         unsafe extern "C" fn on_end(callback: *mut c_void) {
             // SAFETY: it came from an Rc that lives as long as the watch.
             unsafe { Rc::increment_strong_count(callback.cast::<Callback>()) };
@@ -109,17 +115,18 @@ impl PidfdWatch {
         // SAFETY: JavaScript hands them over.
         let [pidfd, report] =
             [pidfd, status].map(|fd| (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }));
-        let pidfd = pidfd.ok_or_else(|| napi::Error::from_reason("a pidfd is wanted"))?;
-        let callback = Rc::into_raw(Rc::new(Callback::new(&env, &callback)?));
+        let (Some(pidfd), Some(callback)) = (pidfd, &self.callback) else {
+            return Err(napi::Error::from_reason("a pidfd is wanted, and a watch that is not closed"));
+        };
+        let data = Rc::as_ptr(callback).cast_mut().cast();
         let event_loop = event_loop(&env)?;
         // SAFETY: the loop is this thread's.
-        let watch = unsafe { Watch::new(event_loop, pidfd, report, on_end, callback.cast_mut().cast()) };
-        watch.map(|watch| Self { watch: Some(watch), callback }).map_err(|(failure, pidfd)| {
+        let watch = unsafe { Watch::new(event_loop, pidfd, report, on_end, data) };
+        self.watch = Some(watch.map_err(|(failure, pidfd)| {
             process::end(pidfd.as_fd());
-            // SAFETY: counted above, and nobody calls it.
-            drop(unsafe { Rc::from_raw(callback) });
             napi::Error::from_reason(failure.to_string())
-        })
+        })?);
+        Ok(())
     }
 
     /// Whether it keeps the event loop alive.
@@ -134,9 +141,7 @@ impl PidfdWatch {
     /// The function is not called any more, and the descriptors are closed.
     #[napi]
     pub fn close(&mut self) {
-        if self.watch.take().is_some() {
-            // SAFETY: counted in `new`, and the watch is gone.
-            drop(unsafe { Rc::from_raw(self.callback) });
-        }
+        self.watch = None;
+        self.callback = None;
     }
 }

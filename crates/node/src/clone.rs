@@ -74,12 +74,9 @@ impl TryFrom<SetupRequest> for Setup {
     }
 }
 
-/// A clone, as its parent has it; in the clone itself there is no pidfd (-1), and the pid is its own.
-#[napi(object)]
-pub struct Cloned {
-    pub pid: i32,
-    pub pidfd: i32,
-}
+/// A clone's pid and pidfd, as its parent has them; in the clone itself there is no pidfd (-1), and the pid is its own.
+#[napi(array)]
+pub struct Cloned(pub i32, pub i32);
 
 /// Finds out once what cloning needs; `enqueue` adds a microtask that does nothing.
 #[napi]
@@ -122,8 +119,8 @@ pub fn clone_process(env: Env, mut request: CloneRequest) -> Result<Outcome<Clon
     // SAFETY: this is called by JavaScript, on the thread of this loop; typed arrays are writable.
     let result = unsafe { duplicate::duplicate(&request, event_loop) };
     Ok(outcome(result, |duplicate| match duplicate {
-        Duplicate::Child => Cloned { pid: std::process::id().cast_signed(), pidfd: -1 },
-        Duplicate::Parent { pid, pidfd } => Cloned { pid: pid.as_raw(), pidfd: number(pidfd) },
+        Duplicate::Child => Cloned(std::process::id().cast_signed(), -1),
+        Duplicate::Parent { pid, pidfd } => Cloned(pid.as_raw(), number(pidfd)),
     }))
 }
 

@@ -1,4 +1,9 @@
 //! What is mapped where.
+//!
+//! # Safety
+//!
+//! One question to the libc.
+#![allow(unsafe_code)]
 
 use std::fs;
 use std::ops::Range;
@@ -30,4 +35,10 @@ impl Maps {
 fn parse(range: &str) -> Option<Range<usize>> {
     let (start, end) = range.split_once('-')?;
     Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+pub fn page_size() -> usize {
+    // SAFETY: an integer.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
 }

@@ -147,10 +147,14 @@ pub unsafe fn duplicate(
 ) -> std::result::Result<Duplicate, StepFailure> {
     let (uv, event_loop) = (uv()?, event_loop.cast::<Loop>());
     let stack = Stack::new(request.stack_size)?;
-    let talk = Shared::new(Talk::default())?;
     let own = request.setup.has_maps().then(|| pidfd_open(Pid::this(), PidfdFlags::empty())).transpose()?;
     let prepared = request.setup.prepare()?;
-    let rows = prepared.inside(&talk.get().gate, own.as_ref().map(AsFd::as_fd));
+    let parent = own.as_ref().map(AsFd::as_fd);
+    let alone = Talk::default();
+    let has_to_tell = !prepared.inside(&alone.gate, parent).is_empty();
+    let shared = has_to_tell.then(|| Shared::new(Talk::default())).transpose()?;
+    let talk = shared.as_ref().map_or(&alone, Shared::get);
+    let rows = prepared.inside(&talk.gate, parent);
     let stack_end = stack::end_of_own()?;
     let mut heap = Heap::of_this_process()?;
     let (code, handlers) = (Code::loaded(), Handlers::save(request.flags));
@@ -185,7 +189,7 @@ pub unsafe fn duplicate(
             // SAFETY: the loop and the stack are this thread's, and no other thread is here.
             unsafe { drop_results_on_stack(event_loop, stack_end, |address| heap.writable_word(address)) };
         }
-        let begun = child::begin(request, talk.get(), &rows, &parked, &handlers, event_loop);
+        let begun = child::begin(request, talk, &rows, &parked, &handlers, event_loop);
         let is_told = begun.is_err() && !rows.is_empty();
         let has_pool = barrier.is_some();
         let settle = || {
@@ -196,7 +200,7 @@ pub unsafe fn duplicate(
         };
         let settled = begun.and_then(|()| settle().map_err(|failure| Failed::of(Step::Clone, failure)));
         if let Err(failed) = settled {
-            talk.get().fail(failed);
+            talk.fail(failed);
             if !is_told {
                 say_why(failed.failure);
             }
@@ -209,6 +213,9 @@ pub unsafe fn duplicate(
     }
     clock.next();
     heap.hold_back();
+    // Unmapping waits for page faults, which threads have that go on, and who waits finds the copy on this processor.
+    drop(stack);
+    parked.own_stacks();
     clock.next();
     drop((parked, barrier));
     clock.next();
@@ -219,7 +226,7 @@ pub unsafe fn duplicate(
                 Ok(())
             } else {
                 // SAFETY: the rows are alive.
-                unsafe { finish(request, talk.get(), &pidfd, pid) }
+                unsafe { finish(request, talk, &pidfd, pid) }
             };
             finished.map(|()| Duplicate::Parent { pid, pidfd })
         }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
-use crate::maps::Maps;
+use crate::maps::{Maps, page_size};
 
 /// Mapped memory for a stack, unmapped when it is dropped.
 #[derive(Debug)]
@@ -52,12 +52,6 @@ impl Drop for Stack {
         // SAFETY: the mapping is ours, and nobody runs on it: the copy has left it.
         unsafe { libc::munmap(self.bottom, self.length) };
     }
-}
-
-fn page_size() -> usize {
-    // SAFETY: an integer.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).unwrap_or(4096)
 }
 
 /// Where the calling thread's stack ends, above everything that is on it. In a copy it is where it was.

@@ -1468,6 +1468,116 @@ for (const [what, thread, count] of [
   })
 }
 
+/** begin(word) makes a thread that waits, on that word or for a lock of Abseil's, until end() is called. */
+const waitsForOthers = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef void *value;
+int napi_create_function(value, const char *, size_t, value (*)(value, value), void *, value *);
+int napi_set_named_property(value, value, const char *, value);
+int napi_get_cb_info(value, value, size_t *, value *, value *, void **);
+int napi_get_value_double(value, value, double *);
+int napi_create_int32(value, int32_t, value *);
+
+static volatile int maker, is_over, has_gone_on;
+static volatile int *word;
+static intptr_t mutex[8];
+
+static void *wait(void *nothing) {
+  maker = syscall(SYS_gettid);
+  // As the libc waits for events, not for locks.
+  while (!is_over) syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, *word, 0, 0, FUTEX_BITSET_MATCH_ANY);
+  has_gone_on = 1;
+  for (;;) pause();
+}
+
+static void *lock(void *call) {
+  maker = syscall(SYS_gettid);
+  ((void (*)(void *))call)(mutex);
+  for (;;) pause();
+}
+
+static value begin(value env, value info) {
+  size_t count = 1;
+  value argument, tid;
+  double address;
+  pthread_t thread;
+  napi_get_cb_info(env, info, &count, &argument, 0, 0);
+  napi_get_value_double(env, argument, &address);
+  word = (int *)(intptr_t)address;
+  void *call = dlsym(RTLD_DEFAULT, "_ZN4absl5Mutex4lockEv");
+  if (!word) ((void (*)(void *))call)(mutex);
+  pthread_create(&thread, 0, word ? wait : lock, call);
+  while (!maker) sched_yield();
+  napi_create_int32(env, maker, &tid);
+  return tid;
+}
+
+static value end(value env, value info) {
+  is_over = 1;
+  while (word && !has_gone_on) {
+    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+    sched_yield();
+  }
+  if (!word) ((void (*)(void *))dlsym(RTLD_DEFAULT, "_ZN4absl5Mutex6unlockEv"))(mutex);
+  return 0;
+}
+
+static void define(value env, value exports, const char *name, value (*function)(value, value)) {
+  value made;
+  napi_create_function(env, name, strlen(name), function, 0, &made);
+  napi_set_named_property(env, exports, name, made);
+}
+
+value napi_register_module_v1(value env, value exports) {
+  define(env, exports, "begin", begin);
+  define(env, exports, "end", end);
+  return exports;
+}
+`
+
+for (const [what, isForTasks, since] of [
+  ["in V8's queue of tasks, as a Worker that ends does", true, 20],
+  ["for a lock of Abseil's", false, 26],
+]) {
+  if (Number.parseInt(process.versions.node, 10) < since) continue
+  test(`A thread that waits ${what} is not left behind: clone says so, and works when it is over`, async (t) => {
+    if (!available(t, hasCompiler(), 'a C compiler')) return
+    const act = async ({ lib, fs }, { library, isForTasks }) => {
+      const addon = { exports: {} }
+      process.dlopen(addon, library)
+      // What runs makes none.
+      const call = (tid) => fs.readFileSync(`/proc/self/task/${tid}/syscall`, 'utf8').split(' ', 2)
+      const result = [lib.clone(() => 7).waitSync().code]
+      // V8's threads wait on one word; another one, that nobody wakes, is near it.
+      const calls = fs.readdirSync('/proc/self/task').map(call)
+      const words = calls.map(([, word]) => word)
+      const [futex, queue] = calls.find(([, word], index) => word && words.indexOf(word) < index)
+      const tid = addon.exports.begin(isForTasks ? Number(queue) + 128 : 0)
+      // Abseil turns round a few times before it waits.
+      while (call(tid)[0] !== futex) await new Promise((resolve) => setTimeout(resolve, 1))
+      try {
+        result.push(lib.clone(() => 8).waitSync().code)
+      } catch ({ code, step }) {
+        result.push(`${step} ${code}`)
+      }
+      addon.exports.end()
+      result.push(lib.clone(() => 9).waitSync().code)
+      return result
+    }
+    const arg = { library: compileLibrary(t, waitsForOthers), isForTasks }
+    t.deepEqual(await inProcess(act, arg), [7, 'clone ETIMEDOUT', 9])
+  })
+}
+
 // ─── what is left ──────────────────────────────────────────────────────────────────────────────
 
 /** Each mapping, and whether a fork leaves it out. */

@@ -415,8 +415,9 @@ test('Whoever is root where a program comes in cannot look into it before exec, 
   const words = ['unshare', '-Ur', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', look]
   const { child } = await start(t, ...words)
   const [pid] = childrenOf(child.pid)
-  // A process's second exec takes a minute: not Node's own, and not the one that finds nothing.
-  const slow = strace('-e', 'trace=execve', '-e', 'inject=execve:delay_enter=60000000:when=2')
+  // A process's second exec takes ten seconds, as strace waits for them also when the process is gone: not Node's own, and not the
+  // one that finds nothing.
+  const slow = strace('-e', 'trace=execve', '-e', 'inject=execve:delay_enter=10000000:when=2')
   const end = await inProcess(
     ({ lib }, join) =>
       new Promise((resolve) => {

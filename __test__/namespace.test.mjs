@@ -11,7 +11,7 @@ import {
 import { hostname } from 'node:os'
 import test from 'ava'
 import { childrenOf } from './helpers/machine.mjs'
-import { changes, movable, threadsOf } from './helpers/proc.mjs'
+import { changes, movable, threadsOfCaller } from './helpers/proc.mjs'
 import { inProcess, isRoot } from './helpers/process.mjs'
 
 const types = ['mnt', 'uts', 'ipc', 'net', 'pid', 'user', 'cgroup', 'time']
@@ -114,7 +114,7 @@ for (const [options, expected] of CREATED.filter(
           later: await fs.promises.readlink('/proc/thread-self/ns/net'),
         }
       },
-      { with: { outside: (_, { pid }) => movable(threadsOf(pid)) } },
+      { with: { outside: async (...asked) => movable(await threadsOfCaller(...asked)) } },
       options,
     )
     const ofChildren = (type) => (type === 'pid' || type === 'time' ? `${type}_for_children` : type)
@@ -185,7 +185,7 @@ test('setup() that fails at any step has changed nothing', async (t) => {
       }
       return { errors, before, after: await outside() }
     },
-    { with: { outside: (_, { pid }) => movable(threadsOf(pid)) } },
+    { with: { outside: async (...asked) => movable(await threadsOfCaller(...asked)) } },
   )
   t.is(errors.length, 2)
   for (const error of errors) {

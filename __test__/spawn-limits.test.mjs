@@ -170,6 +170,13 @@ test('Where close_range(2) is refused no other descriptor reaches the program, w
   t.is((await ended(child)).stdout, '0 1 2 3 4 \n'.repeat(3))
 })
 
+test('A number that is no descriptor is no cgroup: an error of that step, and no process', async (t) => {
+  for (const cgroup of [-1, -100, 2 ** 31 - 1]) {
+    t.like(await refused(t, { cgroup }), { code: 'EBADF', step: 'cgroup' }, `${cgroup}`)
+    t.like(lib.spawnSync('true', [], { cgroup }).error, { code: 'EBADF', step: 'cgroup' }, `${cgroup}`)
+  }
+})
+
 /** Where cgroups of version 2 are. */
 const unified = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((place) =>
   existsSync(`${place}/cgroup.procs`),

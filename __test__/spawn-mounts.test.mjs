@@ -446,6 +446,109 @@ test('Beside a root no propagation lets its mounts out, and nothing is mounted b
   t.deepEqual(found, [refusal, refusal, [0, true, true], [0, true, true]])
 })
 
+test('What is mounted on the root is the new root, in which everything else goes, and can be changed', async (t) => {
+  const root = temporaryDirectory(t)
+  const other = temporaryDirectory(t)
+  chmodSync(other, 0o755)
+  writeFileSync(path.join(other, 'other'), '')
+  const programs = ['/usr', '/bin', '/lib', '/lib64']
+    .filter((place) => existsSync(place))
+    .map((place) => ({ source: place, target: place, options: ['rbind'] }))
+  const readOnly = { target: '/', options: ['remount', 'bind', 'ro'] }
+  for (const [what, first] of [
+    ['tmpfs', { type: 'tmpfs', target: '/' }],
+    ['bind', { source: other, target: './' }],
+  ]) {
+    const options = within(['mnt', 'pid'], { root, mounts: [first, ...programs, readOnly] })
+    const { code, stdout, stderr } = await ended(
+      lib.spawn('sh', ['-c', 'echo /*; cat /proc/self/mountinfo; >/written'], options),
+    )
+    t.not(code, 0, what)
+    t.regex(stderr, /Read-only file system/, what)
+    const [names, ...mounts] = stdout.trimEnd().split('\n')
+    t.is(names.includes('/other'), what === 'bind', names)
+    t.regex(mounts[0], / \/ ro/, what)
+    t.is(mounts.filter((mount) => / \/ \/ /.test(mount) || mount.split(' ')[4] === '/').length, 1, what)
+    t.deepEqual(readdirSync(root), [], what)
+    t.false(existsSync(path.join(other, 'written')))
+  }
+})
+
+test('A relative source is seen from where this process is, whatever the root has', async (t) => {
+  const directory = temporaryDirectory(t)
+  chmodSync(directory, 0o755)
+  for (const [name, text] of [
+    ['data', 'ours'],
+    ['low:er', 'lower'],
+  ]) {
+    mkdirSync(path.join(directory, name))
+    writeFileSync(path.join(directory, name, 'file'), text)
+  }
+  const { root, mounts } = rootDirectory(t)
+  symlinkSync('/usr', path.join(root, 'data'))
+  const more = [
+    { source: 'data', target: '/seen' },
+    { type: 'overlay', target: '/over', options: ['ro', 'lowerdir=low\\:er:data'] },
+    { source: 'gone', target: '/gone', optional: true },
+  ]
+  const options = within(['mnt', 'pid'], { root, mounts: [...mounts, ...more] })
+  const act = ({ lib }, directory, options) => {
+    process.chdir(directory)
+    const script = 'cat /seen/file /over/file; echo /gone*'
+    return String(
+      lib.spawnSync('sh', ['-c', script], { ...options, stdio: ['ignore', 'pipe', 'inherit'] }).stdout,
+    )
+  }
+  t.is(await inProcess(act, { with: { wrap: [] } }, directory, options), 'ourslower/gone*\n')
+})
+
+test('A file system’s source may be a name, which is there without a file', async (t) => {
+  const mounts = [{ type: 'tmpfs', source: 'scratch', target: '/tmp', optional: true }]
+  const found = await mounted(t, rooted(t, ['mnt', 'pid'], { mounts }))
+  t.is(found.find(({ on }) => on === '/tmp')?.type, 'tmpfs')
+})
+
+test('A minimal /dev has the options of a mount, and its devices work', async (t) => {
+  const mounts = [{ type: 'dev', target: '/dev', options: ['ro', 'noexec'] }]
+  const options = rooted(t, ['mnt', 'pid'], { mounts })
+  const [dev] = (await mounted(t, options)).filter(({ on }) => on === '/dev')
+  t.true(
+    ['ro', 'noexec', 'nosuid'].every((option) => dev.options.includes(option)),
+    `${dev.options}`,
+  )
+  const { code, stderr } = await ended(lib.spawn('sh', ['-c', 'echo >/dev/null; >/dev/x'], options))
+  t.not(code, 0)
+  t.regex(stderr, /^[^\n]*\/dev\/x: Read-only file system\n$/)
+})
+
+test('A mount on the root that this process has is refused by name, as nobody would see it', (t) => {
+  for (const target of ['/', './/.']) {
+    const mounts = [{ type: 'tmpfs', target }]
+    t.throws(() => lib.spawn('true', within(['mnt'], { mounts })), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: /options\.mounts\[0\]\.target/,
+    })
+  }
+})
+
+test('Options that are not of their kind of mount are refused by name, before anything is started', (t) => {
+  for (const mount of [
+    { source: '/usr', target: '/mnt', options: ['ro', 'remount'] },
+    { source: '/usr', target: '/mnt', options: ['ro', 'sync'] },
+    { type: 'bind', source: '/usr', target: '/mnt', options: ['ro', 'move'] },
+    { type: 'tmpfs', target: '/mnt', options: ['ro', 'bind'] },
+    { type: 'tmpfs', target: '/mnt', options: ['ro', 'remount'] },
+    { type: 'dev', target: '/dev', options: ['ro', 'rbind'] },
+    { type: 'dev', target: '/dev', options: ['ro', 'remount'] },
+    { target: '/', options: ['remount', 'move'] },
+  ]) {
+    t.throws(() => lib.spawn('true', within(['mnt'], { mounts: [mount] })), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: /options\.mounts\[0\]\.options\[1\]/,
+    })
+  }
+})
+
 test('A root that is none, and mounts that cannot be, are errors of their steps, with both paths', async (t) => {
   const file = path.join(temporaryDirectory(t), 'file')
   writeFileSync(file, '')

@@ -1,8 +1,10 @@
 import binding = require('../binding.js')
 
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { MountRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
+import * as constants from './constants.js'
 import { type Creation, needs } from './namespace-options.js'
 import { advice, bare, boolean, isArray, isRecord, nearest, options, text } from './validate.js'
 
@@ -36,7 +38,26 @@ export interface MountSpec {
 
 const TYPES = ['bind', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup2', 'overlay', 'dev']
 const KNOWN = ['type', 'source', 'target', 'options', 'create', 'optional'] as const
-const flags = binding.mountOptions().map(({ name }) => name)
+/** What each generic option of mount(8) sets or clears. */
+const flags = new Map(binding.mountOptions().map(({ name, set, clear }) => [name, set | clear]))
+const names = [...flags.keys()]
+
+const PROPAGATION =
+  constants.MS_PRIVATE | constants.MS_SLAVE | constants.MS_SHARED | constants.MS_UNBINDABLE | constants.MS_REC
+/** What a mount has, rather than its file system. */
+const ATTRIBUTES =
+  constants.MS_RDONLY |
+  constants.MS_NOSUID |
+  constants.MS_NODEV |
+  constants.MS_NOEXEC |
+  constants.MS_NODIRATIME |
+  constants.MS_NOSYMFOLLOW |
+  constants.MS_NOATIME |
+  constants.MS_STRICTATIME |
+  constants.MS_RELATIME
+/** Options that are of this kind of mount. */
+const OF_TREE = PROPAGATION | ATTRIBUTES | constants.MS_SILENT
+const NOT_OF_FILE_SYSTEM = constants.MS_BIND | constants.MS_MOVE | constants.MS_REMOUNT
 
 export function checkedMounts(
   { mounts, root }: Readonly<Record<string, unknown>>,
@@ -58,10 +79,14 @@ function checkedMount(value: unknown, name: string, isUnderRoot: boolean, caller
   const type = given.type === undefined ? 'bind' : checkedType(given.type, `${name}.type`, caller)
   const request = bare<MountRequest>({
     target: checkedTarget(given.target, `${name}.target`, caller),
-    options: checkedMountOptions(given.options, type, `${name}.options`, caller),
+    options: checkedMountOptions(given.options, changes ? 'change' : type, `${name}.options`, caller),
     create: given.create === undefined ? isUnderRoot : boolean(given.create, `${name}.create`, caller),
     optional: given.optional !== undefined && boolean(given.optional, `${name}.optional`, caller),
   })
+  if (!isUnderRoot && !changes && isRootItself(request.target)) {
+    const told = 'would be hidden below the root that this process has: it needs options.root'
+    throw invalidArgValue(`${name}.target`, told, request.target, caller)
+  }
   if (given.source !== undefined) request.source = text(given.source, `${name}.source`, caller)
   if (changes) return request
   request.type = type
@@ -114,6 +139,10 @@ function checkedTarget(value: unknown, name: string, caller: Caller): string {
   return target
 }
 
+function isRootItself(target: string): boolean {
+  return target.split('/').every((part) => part === '' || part === '.')
+}
+
 function checkedMountOptions(value: unknown, type: string, name: string, caller: Caller): string[] {
   if (value === undefined) return []
   if (!isArray(value)) throw invalidArgType(name, 'an instance of Array', value, caller)
@@ -123,14 +152,39 @@ function checkedMountOptions(value: unknown, type: string, name: string, caller:
     if (option === '' || option.includes(',')) {
       throw invalidArgValue(element, 'must be one option, without a comma', each, caller)
     }
-    if ((type === 'bind' || type === 'dev') && !flags.includes(option)) {
-      throw invalidArgValue(
-        element,
-        `is no option of a ${type} mount; ${advice(option, flags)}`,
-        each,
-        caller,
-      )
+    const flag = flags.get(option)
+    if (flag === undefined && (type === 'bind' || type === 'dev')) {
+      const told = `is no option of a ${type} mount; ${advice(option, names)}`
+      throw invalidArgValue(element, told, each, caller)
     }
-    return option
+    if (flag !== undefined && !suits(type, flag)) {
+      const told =
+        type === 'change'
+          ? 'is not for a mount that is changed'
+          : `is not for a mount of type '${type}'; a change of one has target and options alone`
+      throw invalidArgValue(element, told, each, caller)
+    }
+    return type === 'overlay' ? withAbsolutePaths(option) : option
   })
+}
+
+function suits(type: string, flag: number): boolean {
+  switch (type) {
+    case 'bind':
+      return (flag & ~(OF_TREE | constants.MS_BIND)) === 0
+    case 'dev':
+      return (flag & ~OF_TREE) === 0
+    case 'change':
+      return (flag & constants.MS_MOVE) === 0
+    default:
+      return (flag & NOT_OF_FILE_SYSTEM) === 0
+  }
+}
+
+/** The kernel would look from the target, where it is mounted. A colon that belongs to a path has a backslash before it. */
+function withAbsolutePaths(option: string): string {
+  const [, name, paths] = /^((?:lower|upper|work|data)dir\+?)=(.+)$/s.exec(option) ?? []
+  if (name === undefined || paths === undefined) return option
+  const parts = name === 'lowerdir' ? paths.split(/(?<!\\):/) : [paths]
+  return `${name}=${parts.map((part) => part && resolve(part)).join(':')}`
 }

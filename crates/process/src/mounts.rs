@@ -89,7 +89,10 @@ pub enum Kind {
         propagation: MountFlags,
     },
     /// A tmpfs with devices of the host's.
-    Dev,
+    Dev {
+        is_recursive: bool,
+        attributes: MountAttributes,
+    },
 }
 
 const PROPAGATION: MountFlags = MountFlags::MS_PRIVATE
@@ -106,7 +109,7 @@ impl Placement {
         let options = Options::of(&mount.options);
         let kind = match mount.kind.as_deref() {
             Some(kind) if kind == c"bind" => options.bind(mount)?,
-            Some(kind) if kind == c"dev" => Kind::Dev,
+            Some(kind) if kind == c"dev" => options.dev()?,
             Some(kind) => options.file_system(kind, mount)?,
             None if options.flags.contains(MountFlags::MS_BIND)
                 && !options.flags.contains(MountFlags::MS_REMOUNT) =>
@@ -115,13 +118,21 @@ impl Placement {
             }
             None => options.change(mount)?,
         };
+        // Of a file system it may be a name.
+        let has_path = matches!(kind, Kind::Bind { .. })
+            || mount.source.as_ref().is_some_and(|source| source.as_bytes().starts_with(b"/"));
         Ok(Self {
             target: Target::of(&mount.target, mount.create),
             kind,
             source: mount.source.clone(),
-            is_optional: mount.optional,
+            is_optional: mount.optional && has_path,
             mounted: Cell::new(None),
         })
+    }
+
+    /// Whether it is mounted on the root itself.
+    pub fn covers_root(&self) -> bool {
+        self.target.path.as_c_str() == c"/" && !matches!(self.kind, Kind::Change { .. })
     }
 
     /// The last of `all` before this one, at `index`, which it changes; of one that mounts, itself, where a later one may change it.
@@ -216,16 +227,25 @@ impl Options {
     }
 
     fn bind(&self, mount: &Mount) -> Result<Kind> {
-        let bind = MountFlags::MS_BIND.union(MountFlags::MS_REC);
-        let flags = self.flags.difference(bind | MountFlags::MS_SILENT);
+        let source = mount.source.clone().ok_or_else(invalid)?;
+        let is_recursive = (self.flags | self.propagation).contains(MountFlags::MS_REC);
+        let attributes = self.attributes(MountFlags::MS_BIND | MountFlags::MS_REC)?;
+        Ok(Kind::Bind { source, is_recursive, attributes })
+    }
+
+    fn dev(&self) -> Result<Kind> {
+        let is_recursive = self.propagation.contains(MountFlags::MS_REC);
+        Ok(Kind::Dev { is_recursive, attributes: self.attributes(MountFlags::empty())? })
+    }
+
+    /// Of the mount itself; `others` are taken care of.
+    fn attributes(&self, others: MountFlags) -> Result<MountAttributes> {
+        let flags = self.flags.difference(others | MountFlags::MS_SILENT);
         let propagation = self.propagation.difference(MountFlags::MS_REC);
-        let attributes = MountAttributes::of(flags, self.cleared, propagation).ok_or_else(invalid)?;
         if !self.data.is_empty() {
             return Err(invalid());
         }
-        let source = mount.source.clone().ok_or_else(invalid)?;
-        let is_recursive = (self.flags | self.propagation).contains(MountFlags::MS_REC);
-        Ok(Kind::Bind { source, is_recursive, attributes })
+        MountAttributes::of(flags, self.cleared, propagation).ok_or_else(invalid)
     }
 
     fn file_system(&self, fstype: &CStr, mount: &Mount) -> Result<Kind> {

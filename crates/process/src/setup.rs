@@ -93,11 +93,15 @@ impl Setup {
         let proc = self.proc.iter().map(|target| {
             Placement::of_proc(target, is_under_root).map_err(|failure| failing_at(target, failure))
         });
+        let proc = proc.collect::<Result<Vec<_>, _>>()?;
         let mounts = self
             .mounts
             .iter()
             .map(|mount| Placement::of(mount).map_err(|failure| failing_at(&mount.target, failure)));
-        let placements = proc.chain(mounts).collect::<Result<Vec<_>, _>>()?;
+        let mut placements = mounts.collect::<Result<Vec<_>, _>>()?;
+        // Before the others, which may go below it, but not hidden by one that is mounted on the root.
+        let place = placements.iter().rposition(Placement::covers_root).map_or(0, |last| last + 1);
+        placements.splice(place..place, proc);
         let covering = if placements.is_empty() { None } else { self.covering()? };
         Ok(Prepared {
             setup: self,

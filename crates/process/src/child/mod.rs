@@ -70,7 +70,7 @@ pub fn perform_one(action: &Action<'_>) -> Result<()> {
             Ok(())
         }
         Action::Place { placement, root, mounted, covering } => {
-            mounts::place(placement, root.get(), mounted, covering)
+            mounts::place(placement, root, mounted, covering)
         }
         Action::EnterAgain(covering) => mounts::enter_again(covering),
         Action::PivotRoot(root) => mounts::pivot(root.get()),
@@ -128,7 +128,10 @@ fn write(path: &CStr, contents: &[u8]) -> Result<()> {
 }
 
 fn enter_cgroup(directory: RawFd) -> Result<()> {
-    // SAFETY: a number that the parent has checked, and that stays open meanwhile.
+    if directory < 0 {
+        return Err(Failure::new("openat", Errno::EBADF));
+    }
+    // SAFETY: a number that JavaScript has passed: one that is not open is the kernel's to refuse.
     let directory = unsafe { BorrowedFd::borrow_raw(directory) };
     write_at(directory, c"cgroup.procs", b"0")
 }

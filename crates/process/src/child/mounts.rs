@@ -5,11 +5,12 @@
 //!
 //! # Safety
 //!
-//! Numbers of descriptors that this child has opened, and C strings.
+//! Numbers of descriptors that this child has opened, C strings, and places for what the kernel writes.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use linux_clone_syscalls::{
@@ -33,9 +34,11 @@ pub fn open_root(path: &CStr, is_pivot: bool) -> Result<RawFd> {
         return Ok(directory.into_raw_fd());
     }
     // The new root has to be a mount. By its descriptor: what is at the path may be another directory by now.
+    let cwd = failing_as("open", open(c".", DIRECTORY, Mode::empty()))?;
     failing_as("fchdir", unistd::fchdir(&directory))?;
     let tree = open_tree(c".", true)?;
     move_mount(tree.as_fd(), directory.as_fd())?;
+    failing_as("fchdir", unistd::fchdir(&cwd))?;
     Ok(tree.into_raw_fd())
 }
 
@@ -57,11 +60,11 @@ fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Mounts something; `root` is the new root, or `AT_FDCWD` where there is none. `mounted` is for the number of what it has
-/// mounted, which stays open until exec, or has the one that it changes.
+/// Mounts something; `new_root` is the new root, which is another one where it is mounted on that, or `AT_FDCWD` where there is
+/// none. `mounted` is for the number of what it has mounted, which stays open until exec, or has the one that it changes.
 pub fn place(
     placement: &Placement,
-    root: RawFd,
+    new_root: &Cell<RawFd>,
     mounted: Option<&Cell<Option<RawFd>>>,
     covering: Option<&Covering>,
 ) -> Result<()> {
@@ -75,7 +78,7 @@ pub fn place(
         return Ok(());
     }
     let cwd = failing_as("open", open(c".", DIRECTORY, Mode::empty()))?;
-    let target = &placement.target;
+    let (root, target) = (new_root.get(), &placement.target);
     match &placement.kind {
         Kind::Bind { source, is_recursive, attributes } => {
             let tree = open_tree(source, *is_recursive)?;
@@ -88,7 +91,7 @@ pub fn place(
             if is_directory {
                 note(covering, &place);
             }
-            keep(mounted, tree);
+            keep(mounted, covered(new_root, &place)?, tree);
         }
         Kind::FileSystem { source, fstype, flags, data, propagation } => {
             let place = open_target(target, root, true)?;
@@ -97,7 +100,7 @@ pub fn place(
                 change(top.as_fd(), *propagation, None)?;
             }
             note(covering, &place);
-            keep(mounted, top);
+            keep(mounted, covered(new_root, &place)?, top);
         }
         Kind::Change { flags, data, propagation } => {
             let found;
@@ -114,19 +117,52 @@ pub fn place(
                 change(it, *propagation, None)?;
             }
         }
-        Kind::Dev => {
+        Kind::Dev { is_recursive, attributes } => {
             let (place, top) = place_devices(target, root)?;
+            if !attributes.is_empty() {
+                mount_setattr(top.as_fd(), attributes, *is_recursive)?;
+            }
             note(covering, &place);
-            keep(mounted, top);
+            keep(mounted, covered(new_root, &place)?, top);
         }
     }
     failing_as("fchdir", unistd::fchdir(&cwd))
 }
 
-fn keep(mounted: Option<&Cell<Option<RawFd>>>, mount: OwnedFd) {
-    if let Some(mounted) = mounted {
-        mounted.set(Some(mount.into_raw_fd()));
+/// The number of what has been mounted is used again, as the new root too where it covers that.
+fn keep(mounted: Option<&Cell<Option<RawFd>>>, root: Option<&Cell<RawFd>>, mount: OwnedFd) {
+    if mounted.is_none() && root.is_none() {
+        return;
     }
+    let number = mount.into_raw_fd();
+    if let Some(mounted) = mounted {
+        mounted.set(Some(number));
+    }
+    if let Some(root) = root {
+        root.set(number);
+    }
+}
+
+/// The new root, where `place` is the same directory of the same mount.
+fn covered<'a>(root: &'a Cell<RawFd>, place: &OwnedFd) -> Result<Option<&'a Cell<RawFd>>> {
+    if root.get() == libc::AT_FDCWD {
+        return Ok(None);
+    }
+    let is_same = identity(borrowed(root.get()))? == identity(place.as_fd())?;
+    Ok(is_same.then_some(root))
+}
+
+/// Which directory of which mount it is; before Linux 5.8 not of which mount.
+fn identity(place: BorrowedFd<'_>) -> Result<(u32, u32, u64, u64)> {
+    let mut status = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
+    let (fd, place) = (place.as_raw_fd(), status.as_mut_ptr());
+    // SAFETY: an empty path, for the descriptor itself, and a place for what is found.
+    let result = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, place) };
+    failing_as("statx", Errno::result(result))?;
+    // SAFETY: plain data, which was zero, and has been filled in.
+    let status = unsafe { status.assume_init() };
+    Ok((status.stx_dev_major, status.stx_dev_minor, status.stx_ino, status.stx_mnt_id))
 }
 
 /// Says whether the working directory lies under what has been mounted on `place`.

@@ -18,9 +18,6 @@ export declare class PidfdWatch {
 /** Gives every thread in the calling one's mount namespace its working directory and umask. */
 export declare function alignThreads(): Failure | null
 
-/** Calls a function in the event loop's next turn. */
-export declare function callInNextTurn(callback: () => void): void
-
 /** The capabilities' names, by number. */
 export declare function capabilityNames(): Array<string>
 
@@ -360,7 +357,10 @@ export interface SpawnRequest {
   isolation?: IsolationRequest
 }
 
-/** Calls a function in the event loop's next turn, and ends the JavaScript that is on the stack until then. */
+/**
+ * In a clone: ends the JavaScript that is on the stack, and calls a function when the event loop has turned once without any,
+ * so that what the parent has left comes to its end unheard.
+ */
 export declare function startOver(callback: () => void): Failure | null
 
 /** How much is too much. */
@@ -396,7 +396,8 @@ export declare function unshareEveryThread(bits: number, maySeparate: boolean): 
 
 /**
  * Waits for the end of a process, and reaps it where it is a child of this one; init may have reported by `status` how a
- * program has ended (-1: there is none). An exit code, or the negative number of a signal; null: it runs.
+ * program has ended (-1: there is none). An exit code, or the negative number of a signal; NaN: it has ended, and the kernel does
+ * not tell how; null: it runs.
  *
  * An object would cost more than the system call.
  */

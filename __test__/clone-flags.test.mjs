@@ -111,6 +111,21 @@ test('CLONE_PARENT: the child is a sibling, and wait tells its status where the 
   t.true([null, 'SIGKILL'].includes(result.killed.signal))
 })
 
+test('CLONE_PARENT: its end is told also while nobody reaps it', async (t) => {
+  // It waits for its own child alone.
+  const act = async ({ lib, fs }) => {
+    const child = lib.clone(() => 7, { flags: lib.CLONE_PARENT })
+    const waited = await child.wait()
+    const { 2: state } = fs.readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(' ')
+    return { waited, again: child.waitSync(), state }
+  }
+  const { waited, again, state } = await cloning(act, { with: { wrap: ['unshare', '--fork'] } })
+  t.is(state, 'Z')
+  t.is(waited.signal, null)
+  t.true([null, 7].includes(waited.code))
+  t.deepEqual(again, waited)
+})
+
 test('CLONE_PARENT from pid 1 of a pid namespace is EINVAL, and the hint says why', async (t) => {
   const error = await cloning(({ lib, refused }) => refused({ flags: lib.CLONE_PARENT }), {
     with: { wrap: inPidNamespace },

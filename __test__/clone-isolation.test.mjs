@@ -584,6 +584,53 @@ test('Writes that wait for their reader arrive once', async (t) => {
   t.deepEqual(child, bystander)
 })
 
+for (const [what, wait] of [
+  ['at once', () => {}],
+  ['when it is on its way', () => new Promise((resolve) => setImmediate(resolve))],
+]) {
+  test(`What is written by TLS and HTTP/2 is the parent's, whose callbacks and awaits go on there alone: cloned ${what}`, async (t) => {
+    const act = async ({ clone, say, stay, settled, leave, use }, { wait }) => {
+      const [tls, http2] = [use('tls'), use('http2')]
+      const key = Buffer.alloc(32, 1)
+      const options = { ciphers: 'PSK-AES256-GCM-SHA384', maxVersion: 'TLSv1.2' }
+      const secure = tls.createServer({ ...options, pskCallback: () => key })
+      const accepted = new Promise((resolve) => secure.once('secureConnection', resolve))
+      await new Promise((resolve) => secure.listen(0, resolve))
+      const client = tls.connect({
+        ...options,
+        port: secure.address().port,
+        pskCallback: () => ({ psk: key, identity: 'us' }),
+        checkServerIdentity: () => undefined,
+      })
+      await new Promise((resolve) => client.once('secureConnect', resolve))
+      const socket = await accepted
+      client.resume()
+
+      const plain = http2.createServer((_, response) => response.end('answer'))
+      await new Promise((resolve) => plain.listen(0, resolve))
+      const session = http2.connect(`http://localhost:${plain.address().port}`)
+      const request = session.request({ ':path': '/' })
+      request.resume()
+      await new Promise((resolve) => request.once('end', resolve))
+
+      socket.write('some', () => say('written'))
+      const promised = new Promise((resolve) => socket.write('more', resolve)).then(() => say('awaited'))
+      socket.end(() => say('ended'))
+      session.close(() => say('closed'))
+      // biome-ignore lint/security/noGlobalEval: it comes as text, from the test.
+      await globalThis.eval(`(${wait})`)()
+      const it = clone(stay())
+      await promised
+      await settled(4)
+      await leave(it)
+      for (const each of [client, secure, plain]) (each.destroy ?? each.close).call(each)
+    }
+    const { parent, child } = await scene(t, act, { arg: { wait: String(wait) } })
+    t.deepEqual(parent.toSorted(), ['awaited', 'closed', 'ended', 'written'])
+    t.deepEqual(child, bystander)
+  })
+}
+
 test("With clone() in the handler of a 'close' event, of what closes the parent alone hears", async (t) => {
   const { parent, child } = await scene(t, async ({ clone, say, stay, settled, leave, use, cp }) => {
     const net = use('net')

@@ -93,7 +93,6 @@ function standIn(): Place {
     Resource: Silent,
     nextTick: (callback) => ticks.push(callback),
     setImmediate: now,
-    callInNextTurn: now,
     startOver(callback) {
       host.reallyExit = ignore
       callback()
@@ -115,8 +114,7 @@ interface Place {
   Resource: typeof AsyncResource
   nextTick(callback: () => void): void
   setImmediate(callback: () => void): void
-  callInNextTurn(callback: () => void): void
-  /** In the next turn, until which the JavaScript on the stack ends. */
+  /** When the JavaScript on the stack has ended, and the loop has turned once without any. */
   startOver(callback: () => void): Failure | null
   waitForTheEnd(): never
   /** What has been thrown must not reach the parent's code. */
@@ -131,7 +129,6 @@ const HERE: Place = {
   Resource: AsyncResource,
   nextTick: process.nextTick,
   setImmediate,
-  callInNextTurn: binding.callInNextTurn,
   startOver: binding.startOver,
   waitForTheEnd,
   giveUp(error) {
@@ -173,14 +170,10 @@ function begin(place: Place, pid: number, internals: NodeInternals, body: Body, 
   })
   const failure = place.startOver(() => {
     isOver = true
-    // Immediates of Node's own that the parent has left run before this one, and count down what drop() has set to zero.
-    place.setImmediate(() => {
-      place.callInNextTurn(() => {
-        internals.drop()
-        // From a callback of Node's own: what is thrown there keeps its place.
-        place.setImmediate(() => start(place.host, body))
-      })
-    })
+    // What the parent had put off has counted down what drop() had set to zero.
+    internals.drop()
+    // From a callback of Node's own: what is thrown there keeps its place.
+    place.setImmediate(() => start(place.host, body))
   })
   check(failure, () => ({}), goOn)
 }

@@ -77,7 +77,8 @@ export class StartedProcess {
     const outcome = binding.waitSpawned(this.#pidfd, this.#report, block)
     const ended = unwrap(outcome, () => ({}), caller)
     if (ended == null) return undefined
-    this.#status = ended < 0 ? { code: null, signal: signalName(-ended) } : { code: ended, signal: null }
+    if (Number.isNaN(ended)) this.#status = { code: null, signal: null }
+    else this.#status = ended < 0 ? { code: null, signal: signalName(-ended) } : { code: ended, signal: null }
     StartedProcess.running.delete(this)
     this.#pidfd = -1
     try {

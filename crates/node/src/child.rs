@@ -36,17 +36,18 @@ impl From<process::ExitStatus> for ExitStatus {
 }
 
 /// Waits for the end of a process, and reaps it where it is a child of this one; init may have reported by `status` how a
-/// program has ended (-1: there is none). An exit code, or the negative number of a signal; null: it runs.
+/// program has ended (-1: there is none). An exit code, or the negative number of a signal; NaN: it has ended, and the kernel does
+/// not tell how; null: it runs.
 ///
 /// An object would cost more than the system call.
 #[napi]
-pub fn wait_spawned(pidfd: i32, status: i32, block: bool) -> Outcome<Option<i32>> {
+pub fn wait_spawned(pidfd: i32, status: i32, block: bool) -> Outcome<Option<f64>> {
     // SAFETY: the number is used during the call alone, and one that is not open is the kernel's to refuse.
     let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
     // SAFETY: as above.
     let report = (status >= 0).then(|| unsafe { BorrowedFd::borrow_raw(status) });
     outcome(process::wait_for_program(pidfd, report, block), |status| {
-        status.and_then(|status| status.code.or(status.signal.map(|signal| -signal)))
+        status.map(|status| status.code.or(status.signal.map(|signal| -signal)).map_or(f64::NAN, f64::from))
     })
 }
 

@@ -9,7 +9,7 @@ use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
 use crate::convert::{c_string, number};
-use crate::event_loop::{self, call_soon, event_loop};
+use crate::event_loop::{self, event_loop};
 use crate::failure::{Failure, Outcome, failure, outcome};
 use crate::spawn::{MountRequest, mount, propagation};
 
@@ -167,17 +167,12 @@ fn mappings(mappings: IdMappings) -> Result<id_maps::IdMappings> {
     })
 }
 
-/// Calls a function in the event loop's next turn, and ends the JavaScript that is on the stack until then.
+/// In a clone: ends the JavaScript that is on the stack, and calls a function when the event loop has turned once without any,
+/// so that what the parent has left comes to its end unheard.
 #[napi]
 pub fn start_over(env: Env, callback: Function<'_, (), ()>) -> Result<Option<Failure>> {
-    call_soon(&env, &callback, forget_termination)?;
-    Ok(failure(duplicate::terminate()))
-}
-
-/// Calls a function in the event loop's next turn.
-#[napi]
-pub fn call_in_next_turn(env: Env, callback: Function<'_, (), ()>) -> Result<()> {
-    call_soon(&env, &callback, || ())
+    event_loop::start_over(&env, &callback)?;
+    Ok(failure(duplicate::silence().and_then(|()| duplicate::terminate())))
 }
 
 /// Whether anything holds the event loop.
@@ -190,12 +185,6 @@ pub fn is_loop_alive(env: Env) -> Result<bool> {
 #[napi]
 pub fn deliver_tasks(env: Env) -> Result<()> {
     event_loop::deliver_tasks(&env)
-}
-
-/// JavaScript that begins anew is not ended.
-fn forget_termination() {
-    // V8 was there when it was asked to end.
-    let _ = duplicate::cancel_termination();
 }
 
 /// Ends the JavaScript that is on the stack.

@@ -8,7 +8,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use linux_clone_process::duplicate::is_ending;
+use linux_clone_process::duplicate::{cancel_termination, end_silence, is_ending};
 use linux_clone_process::event_loop;
 use napi::bindgen_prelude::{FromNapiValue, Function, JsValuesTupleIntoVec, Unknown};
 use napi::{Env, JsValue, Result, Status, check_status, sys};
@@ -90,26 +90,24 @@ pub fn deliver_tasks(env: &Env) -> Result<()> {
     result.map_err(|failure| napi::Error::new(Status::GenericFailure, failure.to_string()))
 }
 
-struct Soon<F> {
-    callback: Callback,
-    before: F,
-}
-
-/// Calls `before` and the function in the loop's next turn.
-pub fn call_soon<A: JsValuesTupleIntoVec, R: FromNapiValue, F: Fn()>(
+/// In a clone: the JavaScript on the stack ends, and the function is called when the loop has turned once without any.
+pub fn start_over<A: JsValuesTupleIntoVec, R: FromNapiValue>(
     env: &Env,
     function: &Function<'_, A, R>,
-    before: F,
 ) -> Result<()> {
-    unsafe extern "C" fn on_turn<F: Fn()>(soon: *mut c_void) {
-        // SAFETY: boxed below, and called once.
-        let soon = unsafe { Box::from_raw(soon.cast::<Soon<F>>()) };
-        (soon.before)();
-        soon.callback.call();
+    fn first() {
+        // V8 was there when JavaScript was asked to end.
+        let _ = cancel_termination();
     }
-    let soon = Box::into_raw(Box::new(Soon { callback: Callback::new(env, function)?, before }));
+    unsafe extern "C" fn on_turn(callback: *mut c_void) {
+        // As above.
+        let _ = end_silence();
+        // SAFETY: boxed below, and called once.
+        unsafe { Box::from_raw(callback.cast::<Callback>()) }.call();
+    }
+    let callback = Box::into_raw(Box::new(Callback::new(env, function)?)).cast();
     // SAFETY: the loop is this thread's, and the callback is called with its own data.
-    let result = unsafe { event_loop::call_soon(event_loop(env)?, on_turn::<F>, soon.cast()) };
+    let result = unsafe { event_loop::call_after_turn(event_loop(env)?, first, on_turn, callback) };
     result.map_err(|failure| napi::Error::new(Status::GenericFailure, failure.to_string()))
 }
 

@@ -17,7 +17,7 @@ use crate::uv::{Uv, uv};
 /// What is called, with what was given for it.
 pub type Callback = unsafe extern "C" fn(*mut c_void);
 
-/// Calls `callback` in the loop's next turn.
+/// Calls `first` in the loop's next turn, and `callback` in the one after that.
 ///
 /// # Errors
 ///
@@ -26,15 +26,18 @@ pub type Callback = unsafe extern "C" fn(*mut c_void);
 /// # Safety
 ///
 /// The loop is the calling thread's; the callback may be called with `data`.
-pub unsafe fn call_soon(event_loop: *mut c_void, callback: Callback, data: *mut c_void) -> Result<()> {
+pub unsafe fn call_after_turn(
+    event_loop: *mut c_void,
+    first: fn(),
+    callback: Callback,
+    data: *mut c_void,
+) -> Result<()> {
     let uv = uv()?;
     // SAFETY: plain data, which uv_timer_init fills in.
     let timer: Timer = unsafe { std::mem::zeroed() };
-    let timer = Box::into_raw(Box::new(Soon { timer, callback, data }));
+    let soon = Box::into_raw(Box::new(Soon { timer, event_loop, first, callback, data }));
     // SAFETY: as the caller promises.
-    unsafe { (uv.uv_timer_init)(event_loop.cast(), timer.cast()) };
-    // SAFETY: it was initialised.
-    unsafe { (uv.uv_timer_start)(timer.cast(), on_time, 0, 0) };
+    unsafe { start(uv, soon.cast(), on_first_time) };
     Ok(())
 }
 
@@ -69,20 +72,51 @@ pub unsafe fn deliver_tasks(event_loop: *mut c_void) -> Result<()> {
 #[repr(C)]
 struct Soon {
     timer: Timer,
+    event_loop: *mut c_void,
+    first: fn(),
     callback: Callback,
     data: *mut c_void,
 }
 
+/// # Safety
+///
+/// The timer is a [`Soon`]'s, which libuv does not have, and its loop the calling thread's.
+unsafe fn start(uv: &Uv, timer: *mut Timer, callback: unsafe extern "C" fn(*mut Timer)) {
+    // SAFETY: as the caller promises.
+    let event_loop = unsafe { (*timer.cast::<Soon>()).event_loop };
+    // SAFETY: as the caller promises.
+    unsafe { (uv.uv_timer_init)(event_loop.cast(), timer) };
+    // SAFETY: it was initialised.
+    unsafe { (uv.uv_timer_start)(timer, callback, 0, 0) };
+}
+
+unsafe extern "C" fn on_first_time(timer: *mut Timer) {
+    // SAFETY: made by `call_after_turn`.
+    let first = unsafe { (*timer.cast::<Soon>()).first };
+    first();
+    if let Ok(uv) = uv() {
+        // SAFETY: its memory is used again when libuv has let it go, which is at the turn's end.
+        unsafe { (uv.uv_close)(timer.cast(), after_turn) };
+    }
+}
+
+unsafe extern "C" fn after_turn(timer: *mut Handle) {
+    if let Ok(uv) = uv() {
+        // SAFETY: libuv has let it go.
+        unsafe { start(uv, timer.cast(), on_time) };
+    }
+}
+
 unsafe extern "C" fn on_time(timer: *mut Timer) {
     let soon = timer.cast::<Soon>();
-    // SAFETY: made by `call_soon`.
+    // SAFETY: made by `call_after_turn`.
     let Soon { callback, data, .. } = unsafe { &*soon };
     let (callback, data) = (*callback, *data);
     if let Ok(uv) = uv() {
         // SAFETY: it is freed when libuv has let it go.
         unsafe { (uv.uv_close)(timer.cast(), free::<Soon>) };
     }
-    // SAFETY: as who called `call_soon` promised.
+    // SAFETY: as who called promised.
     unsafe { callback(data) };
 }
 

@@ -48,7 +48,7 @@ mod v8;
 mod waits;
 
 pub use threads::renew_ids;
-pub use v8::{cancel_termination, is_ending, terminate};
+pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};
 
 /// What the copy is to be.
 #[derive(Debug, Default)]

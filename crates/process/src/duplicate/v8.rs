@@ -9,7 +9,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
@@ -42,7 +42,17 @@ struct V8 {
     add_entropy: unsafe extern "C" fn(*const c_void, c_int, f64),
     environment: unsafe extern "C" fn(Handle) -> Environment,
     set_exit_handler: unsafe extern "C" fn(Environment, *mut ExitHandler),
+    silence: unsafe extern "C" fn(*const Silence, Isolate, c_int),
+    end_silence: unsafe extern "C" fn(*const Silence),
 }
+
+/// Room for a v8::Isolate::DisallowJavascriptExecutionScope, which has three words.
+type Silence = [AtomicUsize; 8];
+
+static SILENCE: Silence = [const { AtomicUsize::new(0) }; 8];
+
+/// Where the copy's microtasks are.
+static QUEUE: AtomicPtr<usize> = AtomicPtr::new(std::ptr::null_mut());
 
 /// libstdc++'s std::function<void(node::Environment*, int)>, whose name is part of the setter's.
 #[repr(C)]
@@ -80,6 +90,14 @@ fn v8() -> Result<&'static V8> {
             set_exit_handler: function!(
                 b"_ZN4node21SetProcessExitHandlerEPNS_11EnvironmentEOSt8functionIFvS1_iEE\0",
                 fn(Environment, *mut ExitHandler)
+            ),
+            silence: function!(
+                b"_ZN2v87Isolate32DisallowJavascriptExecutionScopeC1EPS0_NS1_9OnFailureE\0",
+                fn(*const Silence, Isolate, c_int)
+            ),
+            end_silence: function!(
+                b"_ZN2v87Isolate32DisallowJavascriptExecutionScopeD1Ev\0",
+                fn(*const Silence)
             ),
         })
     });
@@ -190,8 +208,8 @@ pub fn refresh() -> Result<()> {
     let mut seed = [[0_u8; size_of::<usize>()]; 6];
     fill_random(seed.as_flattened_mut())?;
     let [first, second, entropy @ ..] = seed;
-    // SAFETY: the field holds the count.
-    unsafe { queue(v8).wrapping_add(places.queued).write_volatile(0) };
+    QUEUE.store(queue(v8).wrapping_add(places.queued), Ordering::Relaxed);
+    drop_microtasks();
     let (slots, _) = slots(v8);
     let slot = slots.wrapping_add(places.random);
     // SAFETY: it was so when it was learnt, and a context's slots keep their places.
@@ -209,6 +227,44 @@ pub fn refresh() -> Result<()> {
         // SAFETY: the bytes are ours.
         unsafe { (v8.add_entropy)(entropy.as_ptr().cast(), 32, 32.0) };
     }
+    Ok(())
+}
+
+fn drop_microtasks() {
+    let count = QUEUE.load(Ordering::Relaxed);
+    if !count.is_null() {
+        // SAFETY: the field holds the count.
+        unsafe { count.write_volatile(0) };
+    }
+}
+
+/// In a copy: the JavaScript on the stack goes on, and none is called: not by what comes to its end in the event loop's turn, and in
+/// the next one, the parent's handles that are closed, and what Node has put off for TLS, HTTP/2 and files.
+///
+/// # Errors
+///
+/// ENOTSUP: V8 is not there.
+pub fn silence() -> Result<()> {
+    /// V8 tells its platform, which does nothing, and goes on as if the function had returned.
+    const DUMP_ON_FAILURE: c_int = 2;
+    let v8 = v8()?;
+    // SAFETY: the thread's own isolate.
+    let isolate = unsafe { (v8.current_isolate)() };
+    // SAFETY: there is room for it, and nobody else has it.
+    unsafe { (v8.silence)(&raw const SILENCE, isolate, DUMP_ON_FAILURE) };
+    Ok(())
+}
+
+/// JavaScript may go on, without what waits for promises that have been settled in [`silence`].
+///
+/// # Errors
+///
+/// ENOTSUP: V8 is not there.
+pub fn end_silence() -> Result<()> {
+    let v8 = v8()?;
+    // SAFETY: it was begun.
+    unsafe { (v8.end_silence)(&raw const SILENCE) };
+    drop_microtasks();
     Ok(())
 }
 

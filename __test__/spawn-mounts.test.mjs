@@ -304,7 +304,7 @@ async function mountsOf(options) {
   try {
     const error = await new Promise((resolve) => child.once('error', resolve).once('spawn', resolve))
     if (error) throw error
-    return { lines: linesOf(readFileSync(`/proc/${child.pid}/mountinfo`, 'utf8')), pid: child.pid }
+    return linesOf(readFileSync(`/proc/${child.pid}/mountinfo`, 'utf8'))
   } finally {
     if (child.kill('SIGKILL')) await once(child, 'close')
   }
@@ -339,11 +339,8 @@ for (const [type, namespaces, optionsFor] of [
     const target = temporaryDirectory(t)
     const mounts = [{ type, target, options: optionsFor?.(t) }]
     const before = hostMounts()
-    for (const given of inBoth(['mnt', ...namespaces], {
-      mounts,
-      proc: false,
-    })) {
-      const { lines } = await mountsOf(given)
+    for (const given of inBoth(['mnt', ...namespaces], { mounts, proc: false })) {
+      const lines = await mountsOf(given)
       t.deepEqual(
         lines.filter(({ on }) => on.startsWith(target)),
         [{ on: target, propagation: '', type }],
@@ -374,7 +371,7 @@ test('proc: true without pid is one more /proc of the same processes, for who ma
     return
   }
   const count = (lines) => lines.filter(({ on, type }) => on === '/proc' && type === 'proc').length
-  const { lines } = await mountsOf(options)
+  const lines = await mountsOf(options)
   t.is(count(lines), count(linesOf(hostMounts())) + 1)
   const child = lib.spawn('sleep', ['3000'], { ...options, stdio: 'ignore' })
   t.is(readlinkSync(`/proc/${child.pid}/root/proc/${process.pid}/exe`), process.execPath)

@@ -2,7 +2,7 @@
 import { AsyncLocalStorage, createHook } from 'node:async_hooks'
 import cp from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter, getEventListeners, once } from 'node:events'
 import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
@@ -899,9 +899,12 @@ test('an abort signal that has been aborted ends the program at once', async (t,
 
 test('an abort after the end does nothing, and no listener stays', async (t, spawn) => {
   const controller = new AbortController()
+  const listeners = () => getEventListeners(controller.signal, 'abort').length
   const child = spawn('true', { signal: controller.signal, stdio: 'ignore' })
+  t.is(listeners(), 1)
   child.on('error', (error) => t.fail(error.message))
   await once(child, 'close')
+  t.is(listeners(), 0)
   controller.abort()
   await turn()
   t.is(child.exitCode, 0)

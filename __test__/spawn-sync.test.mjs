@@ -2,6 +2,7 @@
 import cp from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import ava from 'ava'
@@ -248,6 +249,74 @@ test('wrong arguments are thrown, with the code and the message that Node has', 
       t.throws(() => fn(...args), undefined, JSON.stringify(args)),
     )
     t.deepEqual([ours.code, ours.message], [nodes.code, nodes.message])
+  }
+})
+
+test('each option takes what it is meant for, and nothing else', (t, spawnSync) => {
+  const fn = () => t.fail('nobody calls it')
+  const [type, range, signal] = ['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE', 'ERR_UNKNOWN_SIGNAL']
+  const numbers = [Number.NaN, Number.POSITIVE_INFINITY, 3.1, -3.1]
+  const signals = Object.entries(constants.signals).flatMap(([name, number]) => [
+    name,
+    name.toLowerCase(),
+    number,
+  ])
+  for (const [option, right, wrong] of [
+    ['cwd', ['/'], { [type]: [0, 1, true, false, [], {}, fn] }],
+    ['detached', [true, false], { [type]: [0, 1, '/', [], {}, fn] }],
+    ['uid', [process.getuid()], { [type]: ['/', true, false, [], {}, fn, ...numbers] }],
+    ['gid', [process.getgid()], { [type]: ['/', true, false, [], {}, fn, ...numbers] }],
+    ['shell', [false], { [type]: [0, 1, [], {}, fn] }],
+    ['argv0', ['zero'], { [type]: [0, 1, true, false, [], {}, fn] }],
+    ['windowsHide', [true, false], { [type]: [0, 1, '/', [], {}, fn] }],
+    ['windowsVerbatimArguments', [true, false], { [type]: [0, 1, '/', [], {}, fn] }],
+    ['timeout', [0, 1], { [range]: [-1, true, false, '/', [], {}, fn, ...numbers] }],
+    [
+      'maxBuffer',
+      [0, 1, Number.POSITIVE_INFINITY, 3.14],
+      { [range]: [-1, Number.NaN, Number.NEGATIVE_INFINITY, true, false, '/', [], {}, fn] },
+    ],
+    [
+      'killSignal',
+      signals,
+      {
+        [type]: [true, false, [], {}, fn],
+        [signal]: ['SIGNOT', 500, 0, -200, 3.14, ...Object.getOwnPropertyNames(Object.prototype)],
+      },
+    ],
+  ]) {
+    for (const value of [undefined, null, ...right]) {
+      const { error } = spawnSync(MISSING, { [option]: value })
+      t.is(error?.code, 'ENOENT', `${option}: ${String(value)}`)
+    }
+    for (const [code, values] of Object.entries(wrong)) {
+      for (const value of values) {
+        const what = `${option}: ${typeof value} ${JSON.stringify(value)}`
+        t.throws(() => spawnSync(MISSING, { [option]: value }), { code }, what)
+      }
+    }
+  }
+})
+
+test('options are not those of Object.prototype', (t, spawnSync) => {
+  for (const [name, values] of Object.entries({
+    cwd: ['', '/tmp', '/does/not/exist', 42n],
+    uid: [0, 1, 999, 1000, 0n, 'nobody'],
+    shell: [true],
+  })) {
+    for (const value of values) {
+      Object.prototype[name] = value
+      const found = {}
+      try {
+        found.cwd = String(spawnSync('pwd').stdout)
+        found.uid = String(spawnSync('id', ['-u']).stdout)
+        found.shell = spawnSync('pwd', ['-L && echo shell'], { cwd: '/' }).status
+      } finally {
+        delete Object.prototype[name]
+      }
+      t.true(found.shell !== 0)
+      t.like(found, { cwd: `${process.cwd()}\n`, uid: `${process.getuid()}\n` })
+    }
   }
 })
 

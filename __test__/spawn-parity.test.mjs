@@ -632,7 +632,7 @@ test('megabytes go through streams that are inherited', async (t, spawn) => {
   const bytes = Buffer.alloc(8 << 20, 'abcdefghijk')
   const source = `
     spawn('cat', { stdio: 'inherit' })
-    spawn('cat', { stdio: [3, process.stderr, process.stdout] })`
+    spawn('cat', { stdio: [3, 2, 1] })`
   const parent = script(spawn, source, { stdio: ['pipe', 'pipe', 'pipe', 'pipe'] })
   parent.stdin.end(bytes)
   parent.stdio[3].end(bytes)

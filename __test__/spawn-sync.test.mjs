@@ -252,9 +252,8 @@ test('wrong arguments are thrown, with the code and the message that Node has', 
   }
 })
 
-test('each option takes what it is meant for, and nothing else', (t, spawnSync) => {
+test('each option takes what it is meant for, and nothing else, which is told as Node does it', (t, spawnSync) => {
   const fn = () => t.fail('nobody calls it')
-  const [type, range, signal] = ['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE', 'ERR_UNKNOWN_SIGNAL']
   const numbers = [Number.NaN, Number.POSITIVE_INFINITY, 3.1, -3.1]
   const signals = Object.entries(constants.signals).flatMap(([name, number]) => [
     name,
@@ -262,38 +261,33 @@ test('each option takes what it is meant for, and nothing else', (t, spawnSync) 
     number,
   ])
   for (const [option, right, wrong] of [
-    ['cwd', ['/'], { [type]: [0, 1, true, false, [], {}, fn] }],
-    ['detached', [true, false], { [type]: [0, 1, '/', [], {}, fn] }],
-    ['uid', [process.getuid()], { [type]: ['/', true, false, [], {}, fn, ...numbers] }],
-    ['gid', [process.getgid()], { [type]: ['/', true, false, [], {}, fn, ...numbers] }],
-    ['shell', [false], { [type]: [0, 1, [], {}, fn] }],
-    ['argv0', ['zero'], { [type]: [0, 1, true, false, [], {}, fn] }],
-    ['windowsHide', [true, false], { [type]: [0, 1, '/', [], {}, fn] }],
-    ['windowsVerbatimArguments', [true, false], { [type]: [0, 1, '/', [], {}, fn] }],
-    ['timeout', [0, 1], { [range]: [-1, true, false, '/', [], {}, fn, ...numbers] }],
-    [
-      'maxBuffer',
-      [0, 1, Number.POSITIVE_INFINITY, 3.14],
-      { [range]: [-1, Number.NaN, Number.NEGATIVE_INFINITY, true, false, '/', [], {}, fn] },
-    ],
+    ['cwd', ['/'], [0, 1, true, false]],
+    ['detached', [true, false], [0, 1, '/']],
+    ['uid', [process.getuid()], ['/', true, false, ...numbers]],
+    ['gid', [process.getgid()], ['/', true, false, ...numbers]],
+    ['shell', [false], [0, 1]],
+    ['argv0', ['zero'], [0, 1, true, false]],
+    ['windowsHide', [true, false], [0, 1, '/']],
+    ['windowsVerbatimArguments', [true, false], [0, 1, '/']],
+    ['timeout', [0, 1], [-1, true, false, '/', ...numbers]],
+    ['maxBuffer', [0, 1, Number.POSITIVE_INFINITY, 3.14], [-1, Number.NaN, true, false, '/']],
     [
       'killSignal',
       signals,
-      {
-        [type]: [true, false, [], {}, fn],
-        [signal]: ['SIGNOT', 500, 0, -200, 3.14, ...Object.getOwnPropertyNames(Object.prototype)],
-      },
+      [true, false, 'SIGNOT', 500, 0, -200, 3.14, ...Object.getOwnPropertyNames(Object.prototype)],
     ],
   ]) {
     for (const value of [undefined, null, ...right]) {
       const { error } = spawnSync(MISSING, { [option]: value })
       t.is(error?.code, 'ENOENT', `${option}: ${String(value)}`)
     }
-    for (const [code, values] of Object.entries(wrong)) {
-      for (const value of values) {
-        const what = `${option}: ${typeof value} ${JSON.stringify(value)}`
-        t.throws(() => spawnSync(MISSING, { [option]: value }), { code }, what)
-      }
+    for (const value of [...wrong, [], {}, fn]) {
+      const what = `${option}: ${typeof value} ${JSON.stringify(value)}`
+      const [ours, nodes] = [spawnSync, cp.spawnSync].map((call) =>
+        t.throws(() => call(MISSING, { [option]: value }), undefined, what),
+      )
+      t.regex(ours.code, /^ERR_(INVALID_ARG_TYPE|OUT_OF_RANGE|UNKNOWN_SIGNAL)$/, what)
+      t.deepEqual([ours.code, ours.message, ours.name], [nodes.code, nodes.message, nodes.name], what)
     }
   }
 })

@@ -2,7 +2,15 @@
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
-import { childrenOf, compileLibrary, hasCompiler, start, temporaryDirectory } from './helpers/machine.mjs'
+import {
+  childrenOf,
+  compileLibrary,
+  hasCompiler,
+  hasStrace,
+  start,
+  strace,
+  temporaryDirectory,
+} from './helpers/machine.mjs'
 import { available, inProcess, isRoot } from './helpers/process.mjs'
 import { rootDirectory, within } from './helpers/spawning.mjs'
 
@@ -86,7 +94,6 @@ const allocator = `
     free(place);
   }
   int setns(int fd, int type) { allocate(); return syscall(SYS_setns, fd, type); }
-  int chroot(const char *path) { allocate(); return syscall(SYS_chroot, path); }
   int sethostname(const char *name, size_t length) { allocate(); return syscall(SYS_sethostname, name, length); }
   int chdir(const char *path) { allocate(); return syscall(SYS_chdir, path); }`
 
@@ -94,7 +101,7 @@ const allocator = `
  * How each of these starts ends, in a Node with the allocator: the program's status, or the step that has failed.
  * `starts` are pairs of a command and options, by what they are about.
  */
-const ends = (library, starts, env = []) =>
+const ends = (library, starts, { env = [], wrap = [] } = {}) =>
   inProcess(
     async ({ lib }, starts) => {
       const { LD_PRELOAD, ...env } = process.env
@@ -108,7 +115,7 @@ const ends = (library, starts, env = []) =>
       }
       return found
     },
-    { with: { wrap: ['env', `LD_PRELOAD=${library}`, ...env] } },
+    { with: { wrap: [...wrap, 'env', `LD_PRELOAD=${library}`, ...env] } },
     starts,
   )
 
@@ -173,7 +180,7 @@ test('A child that allocates is ended, and told by its status', async (t) => {
     'joining, without another process': ['true', { join: { user: pid, uts: pid } }],
   }
   t.deepEqual(await ends(library, starts), { ...each(starts, 0), 'a failing step': ['chdir', 'chdir'] })
-  t.deepEqual(await ends(library, starts, ['LINUX_CLONE_ALLOCATES=1']), each(starts, 101))
+  t.deepEqual(await ends(library, starts, { env: ['LINUX_CLONE_ALLOCATES=1'] }), each(starts, 101))
 })
 
 test('No child allocates, whatever it is to be', async (t) => {
@@ -260,6 +267,40 @@ test('No child allocates whose start fails, at whatever step', async (t) => {
   }
   const steps = Object.keys(starts).map((about) => [about, Array(2).fill(about.split(',')[0])])
   t.deepEqual(await ends(library, starts), Object.fromEntries(steps))
+})
+
+/** Words that have these calls fail, and stop a process at no other, of which the allocator makes many. */
+const failing = (calls, errno) =>
+  strace('--seccomp-bpf', '-e', `trace=${calls}`, '-e', `inject=${calls}:error=${errno}`)
+
+test('No child allocates whose start fails where nothing fails by itself', async (t) => {
+  if (!ready(t) || !available(t, hasStrace(), 'strace')) return
+  const library = compileLibrary(t, allocator)
+  const { root, mounts } = rootDirectory(t)
+  const starts = {
+    hostname: ['true', within(['uts', 'pid'], names)],
+    network: ['true', within(['net', 'pid'])],
+    'pivot-root': ['true', within(['mnt', 'pid'], { root, mounts })],
+    credentials: ['true', within(['ipc'], { detached: true })],
+  }
+  const wrap = failing('sethostname,socket,pivot_root,setsid', 'EPERM')
+  const steps = Object.keys(starts).map((step) => [step, [step, step]])
+  t.deepEqual(await ends(library, starts, { wrap }), Object.fromEntries(steps))
+})
+
+test('No child allocates where the kernel is older: it has other calls for clone3 and close_range', async (t) => {
+  if (!ready(t) || !available(t, hasStrace(), 'strace')) return
+  const library = compileLibrary(t, allocator)
+  const words = ['unshare', '-Urup', '--fork', '--kill-child', 'sh', '-c', 'echo; exec sleep 3000']
+  const { child } = await start(t, ...words)
+  const [pid] = childrenOf(child.pid)
+  const starts = {
+    plain: ['true', { cwd: '/' }],
+    everything: ['true', within(everyType, { ...everything(t), ...names, ...limits })],
+    joins: ['true', { join: pid, unshare: ['mnt'] }],
+  }
+  const wrap = failing('clone3,close_range', 'ENOSYS')
+  t.deepEqual(await ends(library, starts, { wrap }), each(starts, 0))
 })
 
 /** Where cgroups of version 2 are. */

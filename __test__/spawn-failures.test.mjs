@@ -1,5 +1,5 @@
 // What the system refuses of a start is told by step and call, and nothing is left of it.
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
 import { hasStrace, start, strace, temporaryDirectory } from './helpers/machine.mjs'
@@ -201,3 +201,33 @@ test('Calls that never fail by themselves are told like the others where a filte
     'pivot-root': ['true', { root: '/' }, 'EPERM chroot pivot-root'],
   })
 })
+
+/** Where cgroups of version 2 are. */
+const unified = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((place) =>
+  existsSync(`${place}/cgroup.procs`),
+)
+
+;(isRoot ? test : () => {})(
+  'The cgroup of a start that failed has nobody in it, and can be removed',
+  async (t) => {
+    if (!available(t, unified !== undefined, 'a unified cgroup hierarchy')) return
+    const cgroup = path.join(unified, `linux-clone-failures-${process.pid}`)
+    mkdirSync(cgroup)
+    try {
+      const missing = 'linux-clone-no-such-program'
+      await refuses(t, [], {
+        exec: [missing, { cgroup }, 'ENOENT spawn exec'],
+        'exec, with init': [missing, { cgroup, unshare: ['pid', 'mnt', 'cgroup'] }, 'ENOENT spawn exec'],
+        mount: [
+          'true',
+          { cgroup, unshare: ['pid', 'mnt'], mounts: [{ source: '/missing', target: '/mnt' }] },
+          'ENOENT open_tree mount',
+        ],
+        chdir: ['true', { cgroup, cwd: '/missing' }, 'ENOENT chdir chdir'],
+      })
+      t.is(readFileSync(path.join(cgroup, 'cgroup.procs'), 'utf8'), '')
+    } finally {
+      rmdirSync(cgroup)
+    }
+  },
+)

@@ -8,6 +8,7 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
+  rmdirSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -295,6 +296,129 @@ test('Every type of file system is mounted: sysfs, devpts, mqueue, cgroup2, over
   }
   t.is(readFileSync(path.join(lower, 'file'), 'utf8'), 'lower')
   t.is(readFileSync(path.join(upper, 'files/file'), 'utf8'), 'upper\n')
+})
+
+/** The mounts of a program that runs, read from outside: mount point, type, and the fields that propagation has. */
+async function mountsOf(options) {
+  const child = lib.spawn('sleep', ['3000'], { stdio: 'ignore', ...options, init: false })
+  try {
+    const error = await new Promise((resolve) => child.once('error', resolve).once('spawn', resolve))
+    if (error) throw error
+    return linesOf(readFileSync(`/proc/${child.pid}/mountinfo`, 'utf8'))
+  } finally {
+    if (child.kill('SIGKILL')) await once(child, 'close')
+  }
+}
+
+/** Of /proc/PID/mountinfo. */
+const linesOf = (text) =>
+  text
+    .trimEnd()
+    .split('\n')
+    .map((line) => {
+      const [mount, rest] = line.split(' - ').map((part) => part.split(' '))
+      return { on: mount[4], propagation: mount.slice(6).join(), type: rest[0] }
+    })
+
+/** Options in new namespaces, as we are, and as root of a user namespace. */
+const inBoth = (types, options) => [
+  within(types, options),
+  { unshare: ['user', ...types], uidMappings: 'root', gidMappings: 'root', ...options },
+]
+
+for (const [type, namespaces, optionsFor] of [
+  ['sysfs', ['net']],
+  ['devpts', [], () => ['newinstance']],
+  ['mqueue', ['ipc']],
+  ['cgroup2', ['cgroup']],
+  ['overlay', [], (t) => [`lowerdir=${temporaryDirectory(t)}:${temporaryDirectory(t)}`]],
+  ['tmpfs', []],
+  ['proc', ['pid']],
+]) {
+  test(`${type} is mounted alone, on its place and nowhere else, seen from outside`, async (t) => {
+    const target = temporaryDirectory(t)
+    const mounts = [{ type, target, options: optionsFor?.(t) }]
+    const before = hostMounts()
+    for (const given of inBoth(['mnt', ...namespaces], { mounts, proc: false })) {
+      const lines = await mountsOf(given)
+      t.deepEqual(
+        lines.filter(({ on }) => on.startsWith(target)),
+        [{ on: target, propagation: '', type }],
+      )
+      t.is(lines.length, linesOf(before).length + 1)
+    }
+    t.is(hostMounts(), before)
+  })
+}
+
+test('A mount of type proc has the processes of the namespace, beside the /proc that stays', async (t) => {
+  const target = temporaryDirectory(t)
+  const options = { proc: false, init: false, stdio: 'ignore', mounts: [{ type: 'proc', target }] }
+  for (const given of inBoth(['mnt', 'pid'], options)) {
+    const child = lib.spawn('sleep', ['3000'], given)
+    const found = readdirSync(`/proc/${child.pid}/root${target}`).filter((name) => /^\d+$/.test(name))
+    const outside = existsSync(`/proc/${child.pid}/root/proc/${process.pid}`)
+    child.kill('SIGKILL')
+    await once(child, 'close')
+    t.deepEqual([found, outside], [['1'], true])
+  }
+})
+
+test('proc: true without pid is one more /proc of the same processes, for who may mount that', async (t) => {
+  const options = within(['mnt'], { proc: true })
+  if (!isRoot) {
+    t.like(await refused(t, options), { code: 'EPERM', syscall: 'mount', step: 'mount', path: '/proc' })
+    return
+  }
+  const count = (lines) => lines.filter(({ on, type }) => on === '/proc' && type === 'proc').length
+  const lines = await mountsOf(options)
+  t.is(count(lines), count(linesOf(hostMounts())) + 1)
+  const child = lib.spawn('sleep', ['3000'], { ...options, stdio: 'ignore' })
+  t.is(readlinkSync(`/proc/${child.pid}/root/proc/${process.pid}/exe`), process.execPath)
+  child.kill('SIGKILL')
+  await once(child, 'close')
+})
+
+test("Without a root, 'unchanged' leaves the tree as the one is that it was copied from", async (t) => {
+  const target = temporaryDirectory(t)
+  for (const tree of ['shared', 'private']) {
+    const found = await inProcess(
+      async ({ lib, fs, outside }, target) => {
+        const all = {}
+        for (const propagation of ['unchanged', 'private']) {
+          const mounts = [{ type: 'tmpfs', target: `${target}/${propagation}` }]
+          const options = { unshare: ['mnt'], propagation, mounts, stdio: 'ignore' }
+          fs.mkdirSync(mounts[0].target)
+          const child = lib.spawn('sleep', ['3000'], options)
+          const [own, its] = await outside(child.pid)
+          child.kill('SIGKILL')
+          await new Promise((resolve) => child.once('close', resolve))
+          const root = (lines) => lines.find(({ on }) => on === '/').propagation
+          const has = (lines) => lines.some(({ on }) => on === mounts[0].target)
+          all[propagation] = {
+            isSame: root(own) === root(its),
+            isOut: has(own),
+            isIn: has(its),
+            root: root(its),
+          }
+        }
+        return all
+      },
+      {
+        with: {
+          wrap: ['unshare', ...(isRoot ? [] : ['-Ur']), '-m', '--propagation', tree],
+          outside: (pid, child) =>
+            [child.pid, pid].map((each) => linesOf(readFileSync(`/proc/${each}/mountinfo`, 'utf8'))),
+        },
+      },
+      target,
+    )
+    const isShared = tree === 'shared'
+    t.regex(found.unchanged.root, isShared ? /^shared:\d+$/ : /^$/)
+    t.like(found.unchanged, { isSame: true, isOut: isShared, isIn: true })
+    t.like(found.private, { isSame: !isShared, isOut: false, isIn: true, root: '' })
+    for (const name of ['unchanged', 'private']) rmdirSync(path.join(target, name))
+  }
 })
 
 test('Mounts without a new root are the program’s alone, and nothing is created on the host', async (t) => {

@@ -1,3 +1,4 @@
+import cp from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -11,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import path from 'node:path'
+import { createInterface } from 'node:readline'
 import test from 'ava'
 import lib from '../index.js'
 import { childrenOf, hasStrace, start, statusOf, strace, temporaryDirectory } from './helpers/machine.mjs'
@@ -263,6 +265,79 @@ asRoot(
     }
   },
 )
+
+/** What /proc says from outside of the user namespace of a program that a process, which `wrap` makes, starts. */
+const seen = (options, wrap) =>
+  inProcess(
+    async ({ lib, outside }, options) => {
+      const child = lib.spawn('sleep', ['3000'], { ...options, stdio: 'ignore' })
+      const error = await new Promise((resolve) => child.once('error', resolve).once('spawn', resolve))
+      if (error) return [error.code, error.syscall, error.step, error.path?.replace(/\d+/, 'PID')]
+      const found = await outside(child.pid)
+      child.kill('SIGKILL')
+      await new Promise((resolve) => child.once('close', resolve))
+      return found
+    },
+    {
+      with: {
+        wrap,
+        outside: (pid) =>
+          ['uid_map', 'gid_map', 'setgroups'].map((name) =>
+            readFileSync(`/proc/${pid}/${name}`, 'utf8').replace(/ +/g, ' ').trimEnd(),
+          ),
+      },
+    },
+    options,
+  )
+
+test("'all' maps every id that this process has to itself, and no other", async (t) => {
+  const all = { unshare: ['user'], uidMappings: 'all', gidMappings: 'all' }
+  const [uid, gid] = [process.getuid(), process.getgid()]
+  // One process's namespace is another one's outside.
+  const inside = await seen(all, inUserNamespace)
+  t.deepEqual(inside.slice(0, 2), [` 0 ${uid} 1`, ` 0 ${gid} 1`])
+  if (!isRoot) return
+  t.deepEqual(
+    (await seen(all, [])).slice(0, 2),
+    ['uid_map', 'gid_map'].map((name) =>
+      readFileSync(`/proc/self/${name}`, 'utf8').replace(/ +/g, ' ').trimEnd(),
+    ),
+  )
+  const some = [
+    { inside: 0, outside: 0, count: 1 },
+    { inside: 1000, outside: 300_000, count: 10 },
+  ]
+  const source = `
+    const child = require(process.argv[1]).spawn('sleep', ['3000'], ${JSON.stringify({ ...all, stdio: 'ignore' })})
+    child.on('spawn', () => console.log(child.pid))
+    process.stdin.on('end', () => child.kill()).resume()`
+  const index = new URL('../index.js', import.meta.url).pathname
+  const node = lib.spawn(process.execPath, ['-e', source, index], {
+    unshare: ['user'],
+    uidMappings: some,
+    gidMappings: some,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const closed = once(node, 'close')
+  const [pid] = await once(node.stdout.setEncoding('utf8'), 'data')
+  const map = readFileSync(`/proc/${pid.trim()}/uid_map`, 'utf8').replace(/ +/g, ' ')
+  node.stdin.end()
+  t.is(map, ' 0 0 1\n 1000 300000 10\n')
+  t.deepEqual(await closed, [0, null])
+})
+
+test("setgroups: 'allow' stays allowed, which the group alone that an ordinary user maps may not", async (t) => {
+  const allow = { unshare: ['user'], uidMappings: 'root', gidMappings: 'root', setgroups: 'allow' }
+  const byDefault = { ...allow, setgroups: undefined }
+  const user = isRoot ? ordinary : []
+  t.deepEqual(await seen(allow, user), ['EPERM', 'write', 'id-map', '/proc/PID/gid_map'])
+  t.is((await seen(byDefault, user))[2], 'deny')
+  if (!isRoot) return
+  for (const setgroups of ['allow', 'deny', undefined])
+    t.is((await seen({ ...allow, setgroups }, []))[2], setgroups ?? 'allow')
+  const script = 'setpriv --groups=5,6 id -G'
+  t.is(await shell(t, script, { ...maps(container, container), setgroups: 'allow' }), '0 5 6')
+})
 
 const helpers = ['/usr/bin/newuidmap', '/usr/bin/newgidmap']
 
@@ -525,6 +600,57 @@ test('The program ends with this process, not with a Worker that started it', as
   // It goes with the process, which has ended.
   while (!['Z', undefined].includes(statusOf(pid).State?.[0])) await new Promise(setImmediate)
   t.pass()
+})
+
+/** Says which signal it gets, or what it reads, and ends. */
+const telling = `
+  const say = (text) => { console.log(String(text)); process.exit() }
+  process.on('SIGUSR2', say)
+  new (require('node:net').Socket)({ fd: 3 }).once('data', say)
+  console.log('ready')`
+
+/** What a program, started with these options, says when the process is killed that has started it, or reads after that. */
+async function saidAfterwards(options, input) {
+  const source = `
+    const [index, telling, options] = process.argv.slice(1)
+    const stdio = ['ignore', 'inherit', 'inherit', 3]
+    require(index).spawn(process.execPath, ['-e', telling], { ...JSON.parse(options), stdio })`
+  const index = new URL('../index.js', import.meta.url).pathname
+  const parent = cp.spawn(process.execPath, ['-e', source, index, telling, JSON.stringify(options)], {
+    stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
+  })
+  const exited = once(parent, 'exit')
+  const lines = createInterface(parent.stdout)[Symbol.asyncIterator]()
+  const said = [(await lines.next()).value]
+  parent.kill('SIGKILL')
+  await exited
+  // The kernel has sent the signal by now, if any: to init, which may still have to pass it on.
+  if (input) parent.stdio[3].write(input)
+  for await (const line of lines) said.push(line)
+  parent.stdio[3].destroy()
+  return said.join(', ')
+}
+
+test('When this process ends, the program gets the signal that was chosen, also from init, or none at all', async (t) => {
+  for (const options of [
+    {},
+    { parentDeathSignal: null },
+    { parentDeathSignal: 0 },
+    processes({ parentDeathSignal: null }),
+    processes({ parentDeathSignal: null, init: false }),
+  ]) {
+    t.is(await saidAfterwards(options, 'go on'), 'ready, go on', JSON.stringify(options))
+  }
+  for (const [options, expected] of [
+    [{ parentDeathSignal: 'SIGUSR2' }, 'ready, SIGUSR2'],
+    [{ parentDeathSignal: 'SIGKILL' }, 'ready'],
+    [processes(), 'ready'],
+    [processes({ init: false }), 'ready'],
+    [processes({ parentDeathSignal: 'SIGUSR2' }), 'ready, SIGUSR2'],
+    [processes({ parentDeathSignal: 'SIGUSR2', init: false }), 'ready, SIGUSR2'],
+  ]) {
+    t.is(await saidAfterwards(options), expected, JSON.stringify(options))
+  }
 })
 
 test('Nothing is left of a start that failed, or of a program that has ended', async (t) => {

@@ -2,7 +2,7 @@
 import { AsyncLocalStorage, createHook } from 'node:async_hooks'
 import cp from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter, getEventListeners, once } from 'node:events'
 import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
@@ -129,6 +129,16 @@ test('a ChildProcess has what it is told to run and how it stands', async (t, sp
   t.true(child.stdin.destroyed)
   await once(child, 'close')
   t.true(Number.isInteger(child.pid))
+})
+
+test('pid is a property of its own, of a program that is not there too', async (t, spawn) => {
+  const child = spawn('true', { stdio: 'ignore' })
+  t.true(Object.hasOwn(child, 'pid'))
+  await once(child, 'close')
+  t.true(Object.hasOwn(child, 'pid'))
+  const missing = spawn(MISSING)
+  t.true(Object.hasOwn(missing, 'pid'))
+  await once(missing, 'error')
 })
 
 test('a signal that ends the program is signalCode, and no exit code is there', async (t, spawn) => {
@@ -588,6 +598,50 @@ test('what is written to a program that does not read is EPIPE on stdin alone', 
   t.deepEqual(await once(child, 'close'), [0, null])
 })
 
+test('three outputs come together in one program', async (t, spawn) => {
+  const last = spawn('cat', { stdio: ['pipe', 'pipe', 'inherit'] })
+  const [first, second] = [1, 2].map(() => spawn('cat', { stdio: ['pipe', last.stdin, 'inherit'] }))
+  last.stdout.setEncoding('utf8')
+  for (const [stdin, line] of [
+    [first.stdin, 'through the first'],
+    [second.stdin, 'through the second'],
+    [last.stdin, 'by itself'],
+  ]) {
+    const arrived = once(last.stdout, 'data')
+    stdin.end(line)
+    t.deepEqual(await arrived, [line])
+  }
+  t.deepEqual(await once(last, 'close'), [0, null])
+})
+
+test('what is written after the buffer is full, and before the end, is all there', async (t, spawn) => {
+  const child = spawn('wc', ['-c'])
+  const chunk = Buffer.alloc(1 << 16)
+  let sent = 0
+  const write = () => {
+    sent += chunk.length
+    return child.stdin.write(chunk)
+  }
+  while (write());
+  for (let more = 0; more < 100; more++) write()
+  child.stdin.end()
+  t.is(Number(await outputOf(child)), sent)
+})
+
+test('megabytes go through streams that are inherited', async (t, spawn) => {
+  const bytes = Buffer.alloc(8 << 20, 'abcdefghijk')
+  const source = `
+    spawn('cat', { stdio: 'inherit' })
+    spawn('cat', { stdio: [3, 2, 1] })`
+  const parent = script(spawn, source, { stdio: ['pipe', 'pipe', 'pipe', 'pipe'] })
+  parent.stdin.end(bytes)
+  parent.stdio[3].end(bytes)
+  const closed = once(parent, 'close')
+  const outputs = await Promise.all([parent.stdout, parent.stderr].map((stream) => buffer(stream)))
+  t.true(outputs.every((output) => output.equals(bytes)))
+  t.deepEqual(await closed, [0, null])
+})
+
 test('the end of stdin reaches the program', async (t, spawn) => {
   const child = spawn('cat')
   child.stdin.end()
@@ -738,6 +792,19 @@ test('detached is the leader of a session and a group', async (t, spawn) => {
   t.deepEqual([group, session], [Number(own[4]), Number(own[5])])
 })
 
+test('a detached program goes on when the group of the process that started it is ended', async (t, spawn) => {
+  const source = `
+    const stdio = ['ignore', 'inherit', 'inherit', 3]
+    spawn('sh', ['-c', 'echo begun; read line <&3; echo "$line"'], { detached: true, stdio })`
+  const parent = script(spawn, source, { detached: true, stdio: ['ignore', 'pipe', 'inherit', 'pipe'] })
+  const exited = once(parent, 'exit')
+  const [begun] = await once(parent.stdout.setEncoding('utf8'), 'data')
+  process.kill(-parent.pid, 'SIGTERM')
+  t.deepEqual(await exited, [null, 'SIGTERM'])
+  parent.stdio[3].end('outlived\n')
+  t.is(begun + (await text(parent.stdout)), 'begun\noutlived\n')
+})
+
 if (isRoot) {
   test('uid and gid are those of the program, without the groups of root', async (t, spawn) => {
     const child = spawn('cat', ['/proc/self/status'], { uid: 65534, gid: 65533, cwd: '/' })
@@ -807,6 +874,27 @@ test('options are read from the object itself, and not from Object.prototype', a
     for (const name of ['cwd', 'shell', 'argv0', 'uid', 'stdio']) delete Object.prototype[name]
   }
   t.is(await outputOf(child), 'clean\n')
+})
+
+test('a call without options has none of Object.prototype either', async (t, spawn) => {
+  const own = { pwd: `${process.cwd()}\n`, id: `${process.getuid()}\n` }
+  for (const [name, values] of Object.entries({
+    cwd: ['', '/tmp', '/does/not/exist', 42n],
+    uid: [0, 1, 999, 1000, 0n, 'nobody'],
+    shell: [true],
+  })) {
+    for (const value of values) {
+      Object.prototype[name] = value
+      let children
+      try {
+        children = { pwd: spawn('pwd'), id: spawn('id', ['-u']) }
+      } finally {
+        delete Object.prototype[name]
+      }
+      const [pwd, id] = await Promise.all([children.pwd, children.id].map(outputOf))
+      t.deepEqual({ pwd, id }, own, `${name}: ${value}`)
+    }
+  }
 })
 
 // ─── Signals, time, abortion ───────────────────────────────────────────────────────────────────
@@ -899,12 +987,31 @@ test('an abort signal that has been aborted ends the program at once', async (t,
 
 test('an abort after the end does nothing, and no listener stays', async (t, spawn) => {
   const controller = new AbortController()
+  const listeners = () => getEventListeners(controller.signal, 'abort').length
   const child = spawn('true', { signal: controller.signal, stdio: 'ignore' })
+  t.is(listeners(), 1)
   child.on('error', (error) => t.fail(error.message))
   await once(child, 'close')
+  t.is(listeners(), 0)
   controller.abort()
   await turn()
   t.is(child.exitCode, 0)
+})
+
+test('an abort between exit and close does nothing', async (t, spawn) => {
+  const controller = new AbortController()
+  const child = spawn('sleep', ['150'], { signal: controller.signal })
+  const names = []
+  child.on('error', () => names.push('error'))
+  child.on('exit', () => {
+    names.push('exit')
+    controller.abort()
+  })
+  child.on('close', () => names.push('close'))
+  child.kill()
+  t.deepEqual(await once(child, 'close'), [null, 'SIGTERM'])
+  await turn()
+  t.deepEqual(names, ['exit', 'close'])
 })
 
 test('Symbol.dispose kills the program', async (t, spawn) => {
@@ -1033,6 +1140,32 @@ test('a server and a socket go over the channel', async (t, spawn) => {
   t.is(await text(net.connect(port, '127.0.0.1')), 'from the child by the server')
   await (child.exitCode === null && once(child, 'close'))
   t.is(child.exitCode, 0)
+})
+
+test('send says false once a handle is on its way that is not acknowledged', async (t, spawn) => {
+  const source =
+    "process.on('message', (message, handle) => message === 'four' ? process.disconnect() : handle?.close())"
+  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const closed = once(child, 'close')
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { _handle: handle } = server
+  t.deepEqual(
+    [child.send('one', handle), child.send('two', handle), child.send('three'), child.send('four')],
+    [true, true, false, false],
+  )
+  t.deepEqual(await closed, [0, null])
+  server.close()
+})
+
+test("a message whose cmd begins with NODE_ is Node's own", async (t, spawn) => {
+  const sent = [{ cmd: 'NODE_own' }, { cmd: 'not NODE_' }, { cmd: 'NODE' }, { cmd: 5 }]
+  const source = `for (const message of ${JSON.stringify(sent)}) process.send(message)`
+  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const got = { message: [], internalMessage: [] }
+  for (const name of Object.keys(got)) child.on(name, (message) => got[name].push(message))
+  await once(child, 'close')
+  t.deepEqual(got, { message: sent.slice(1), internalMessage: sent.slice(0, 1) })
 })
 
 test('a channel without a program that is there', async (t, spawn) => {

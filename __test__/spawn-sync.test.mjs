@@ -2,6 +2,7 @@
 import cp from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import ava from 'ava'
@@ -248,6 +249,68 @@ test('wrong arguments are thrown, with the code and the message that Node has', 
       t.throws(() => fn(...args), undefined, JSON.stringify(args)),
     )
     t.deepEqual([ours.code, ours.message], [nodes.code, nodes.message])
+  }
+})
+
+test('each option takes what it is meant for, and nothing else, which is told as Node does it', (t, spawnSync) => {
+  const fn = () => t.fail('nobody calls it')
+  const numbers = [Number.NaN, Number.POSITIVE_INFINITY, 3.1, -3.1]
+  const signals = Object.entries(constants.signals).flatMap(([name, number]) => [
+    name,
+    name.toLowerCase(),
+    number,
+  ])
+  for (const [option, right, wrong] of [
+    ['cwd', ['/'], [0, 1, true, false]],
+    ['detached', [true, false], [0, 1, '/']],
+    ['uid', [process.getuid()], ['/', true, false, ...numbers]],
+    ['gid', [process.getgid()], ['/', true, false, ...numbers]],
+    ['shell', [false], [0, 1]],
+    ['argv0', ['zero'], [0, 1, true, false]],
+    ['windowsHide', [true, false], [0, 1, '/']],
+    ['windowsVerbatimArguments', [true, false], [0, 1, '/']],
+    ['timeout', [0, 1], [-1, true, false, '/', ...numbers]],
+    ['maxBuffer', [0, 1, Number.POSITIVE_INFINITY, 3.14], [-1, Number.NaN, true, false, '/']],
+    [
+      'killSignal',
+      signals,
+      [true, false, 'SIGNOT', 500, 0, -200, 3.14, ...Object.getOwnPropertyNames(Object.prototype)],
+    ],
+  ]) {
+    for (const value of [undefined, null, ...right]) {
+      const { error } = spawnSync(MISSING, { [option]: value })
+      t.is(error?.code, 'ENOENT', `${option}: ${String(value)}`)
+    }
+    for (const value of [...wrong, [], {}, fn]) {
+      const what = `${option}: ${typeof value} ${JSON.stringify(value)}`
+      const [ours, nodes] = [spawnSync, cp.spawnSync].map((call) =>
+        t.throws(() => call(MISSING, { [option]: value }), undefined, what),
+      )
+      t.regex(ours.code, /^ERR_(INVALID_ARG_TYPE|OUT_OF_RANGE|UNKNOWN_SIGNAL)$/, what)
+      t.deepEqual([ours.code, ours.message, ours.name], [nodes.code, nodes.message, nodes.name], what)
+    }
+  }
+})
+
+test('options are not those of Object.prototype', (t, spawnSync) => {
+  for (const [name, values] of Object.entries({
+    cwd: ['', '/tmp', '/does/not/exist', 42n],
+    uid: [0, 1, 999, 1000, 0n, 'nobody'],
+    shell: [true],
+  })) {
+    for (const value of values) {
+      Object.prototype[name] = value
+      const found = {}
+      try {
+        found.cwd = String(spawnSync('pwd').stdout)
+        found.uid = String(spawnSync('id', ['-u']).stdout)
+        found.shell = spawnSync('pwd', ['-L && echo shell'], { cwd: '/' }).status
+      } finally {
+        delete Object.prototype[name]
+      }
+      t.true(found.shell !== 0)
+      t.like(found, { cwd: `${process.cwd()}\n`, uid: `${process.getuid()}\n` })
+    }
   }
 })
 

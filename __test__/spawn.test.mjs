@@ -8,6 +8,7 @@ import test from 'ava'
 import lib from '../index.js'
 import { temporaryDirectory } from './helpers/machine.mjs'
 import { inProcess, isRoot } from './helpers/process.mjs'
+import { within } from './helpers/spawning.mjs'
 
 // With a directory in it that may not be searched, execvp says EACCES of what is not there.
 process.env.PATH = '/usr/local/bin:/usr/bin:/bin'
@@ -122,7 +123,7 @@ function mounting(mount) {
   return { unshare: ['mnt'], mounts: [mount] }
 }
 
-test('options that cannot be meant are thrown by name, and nothing is started', (t) => {
+test('options that cannot be meant are thrown by name', (t) => {
   for (const [options, message, code = 'ERR_INVALID_ARG_VALUE'] of wrong) {
     for (const call of [spawn, spawnSync]) {
       const error = t.throws(
@@ -133,6 +134,45 @@ test('options that cannot be meant are thrown by name, and nothing is started', 
       t.regex(error.stack.match(/\n {4}at .*/)[0], /spawn\.test\.mjs/)
     }
   }
+})
+
+test('options that cannot be meant are thrown before there is any process', async (t) => {
+  // In a pid namespace of its own, where the next process has the next id.
+  const source = `
+    const cp = require('node:child_process')
+    const { spawn, spawnSync } = require(process.argv[1])
+    const next = () => cp.spawnSync('true').pid
+    const made = (fn) => {
+      const before = next()
+      fn()
+      return next() - before - 1
+    }
+    process.once('message', (wrong) => {
+      const found = wrong.map((options) =>
+        [spawn, spawnSync].map((call) => made(() => {
+          try { call('linux-clone-no-such-program', [], options) } catch {}
+        })))
+      const fails = [
+        made(() => spawnSync('true', { cwd: '/does/not/exist' })),
+        made(() => spawn('true', { cwd: '/does/not/exist' }).on('error', () => {})),
+      ]
+      process.send({ found, fails })
+      process.disconnect()
+    })`
+  const words = ['unshare', '-Ur', '--pid', '--fork', '--kill-child', process.execPath]
+  const child = cp.spawn(words[0], [...words.slice(1), '-e', source, path.resolve('index.js')], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    serialization: 'advanced',
+  })
+  const closed = once(child, 'close')
+  child.send(wrong.map(([options]) => options))
+  const [{ found, fails }] = await once(child, 'message')
+  t.deepEqual(
+    found,
+    wrong.map(() => [0, 0]),
+  )
+  t.deepEqual(fails, [1, 1], 'a start that the system refuses is seen')
+  t.deepEqual(await closed, [0, null])
 })
 
 test('an option of spawnSync alone is none of spawn', (t) => {
@@ -257,6 +297,17 @@ test('a hint says what an interpreter, a file without execute permission, and a 
   t.regex(interpreter.hint, /interpreter/)
   const [denied] = await once(spawn(file('plain', '', 0o644)), 'error')
   t.regex(denied.hint, /not executable/)
+  // Where there is a shell, that takes whatever is no program for a script.
+  mkdirSync(path.join(directory, 'bin'))
+  file('bin/sh', 'no program', 0o755)
+  const options = within(['mnt'], { root: directory })
+  for (const error of [
+    (await once(spawn('/bin/sh', options), 'error'))[0],
+    spawnSync('/bin/sh', options).error,
+  ]) {
+    t.like(error, { code: 'ENOEXEC', step: 'exec' })
+    t.regex(error.hint, /neither a script with #! nor a program for this machine/)
+  }
 })
 
 test('what a namespace refuses is an event, whatever the errno', async (t) => {

@@ -220,9 +220,13 @@ pub fn recognise(threads: impl Iterator<Item = Interrupted> + Clone) {
         V8_ROUTINE.store(first.as_ref().and_then(routine).unwrap_or(0), Ordering::Relaxed);
     }
     if V8_ROUTINE.load(Ordering::Relaxed) != 0 {
-        let mut workers = threads.filter(is_v8_worker).map(|thread| thread.tid);
+        let workers = threads.filter(is_v8_worker);
+        // SAFETY: they wait in their handlers.
+        let word = |thread: Interrupted| unsafe { was_in_system_call(thread.context) }.ok().flatten();
+        learn_queue(&workers.clone().filter_map(word), workers.clone().count());
+        let mut tids = workers.map(|thread| thread.tid);
         for place in &V8_WORKERS {
-            place.store(workers.next().unwrap_or(0), Ordering::Relaxed);
+            place.store(tids.next().unwrap_or(0), Ordering::Relaxed);
         }
     }
 }
@@ -261,11 +265,8 @@ pub fn learn() -> Result<()> {
     LEARNT.get_or_init(|| {
         let threads = threads_at_rest();
         let workers = v8_workers(&threads);
-        let mut words =
-            threads.iter().filter(|thread| workers.contains(&thread.tid)).map(|thread| &thread.call);
-        if let Some(word) = words.find_map(|call| futex(call)) {
-            learn_queue(word);
-        }
+        let of_v8 = threads.iter().filter(|thread| workers.contains(&thread.tid));
+        learn_queue(&of_v8.filter_map(|thread| futex(&thread.call)), workers.len());
         for (place, tid) in V8_WORKERS.iter().zip(workers) {
             place.store(tid, Ordering::Relaxed);
         }

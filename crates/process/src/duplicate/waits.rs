@@ -22,9 +22,19 @@ static QUEUE: AtomicUsize = AtomicUsize::new(0);
 /// The queue has a lock and two condition variables.
 const LENGTH_OF_QUEUE: usize = 256;
 
-/// The word on which a platform thread of V8's waits.
-pub fn learn_queue(word: usize) {
-    QUEUE.store(word, Ordering::Relaxed);
+/// Finds it, once, where most of V8's platform threads wait: `words`, of as many threads.
+pub fn learn_queue(words: &(impl Iterator<Item = usize> + Clone), threads: usize) {
+    if QUEUE.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    let near = |word: &usize| words.clone().filter(|other| is_in_queue(*other, *word)).count();
+    if let Some(word) = words.clone().find(|word| near(word) * 2 > threads) {
+        QUEUE.store(word, Ordering::Relaxed);
+    }
+}
+
+fn is_in_queue(word: usize, queue: usize) -> bool {
+    word.abs_diff(queue) < LENGTH_OF_QUEUE
 }
 
 /// Whether a thread waits on `word` for what threads of the copy hand on to it: until V8's tasks are done, as a Worker does
@@ -32,7 +42,7 @@ pub fn learn_queue(word: usize) {
 /// it to the next in its queue.
 pub fn is_counted_on(thread: &Interrupted, word: usize) -> bool {
     let queue = QUEUE.load(Ordering::Relaxed);
-    queue != 0 && word.abs_diff(queue) < LENGTH_OF_QUEUE || waits_for_abseil_lock(thread)
+    queue != 0 && is_in_queue(word, queue) || waits_for_abseil_lock(thread)
 }
 
 /// Where Abseil waits.

@@ -1,6 +1,6 @@
 import binding = require('../binding.js')
 
-import { constants as fs, openSync, readlinkSync } from 'node:fs'
+import { constants as fs, fstatSync, openSync, readlinkSync, statSync } from 'node:fs'
 import type { JoinRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
 import { type NamespaceType, namespaceBits } from './flags.js'
@@ -60,6 +60,26 @@ export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller):
       types.map((each) => ({ fd: open(`/proc/${target.pid}/ns/${each}`), nstype: nstype(each) })),
     )
   })
+}
+
+/** Whether a namespace of this type is among them. */
+export function joins(joined: readonly JoinRequest[], type: NamespaceType): boolean {
+  return joined.some(({ nstype }) => nstype === namespaceBits.get(type))
+}
+
+/** Whether one of them is known to be a namespace of this type, and another than our own, wherever a pid or a path has led. */
+export function joinsAnother(joined: readonly JoinRequest[], type: NamespaceType): boolean {
+  return joined.some(({ fd, nstype }) => nstype === namespaceBits.get(type) && isAnother(fd, type))
+}
+
+function isAnother(fd: number, type: NamespaceType): boolean {
+  try {
+    const [there, own] = [fstatSync(fd), statSync(`/proc/thread-self/ns/${type}`)]
+    // On another device it is no namespace: a pidfd, by which the kernel would enter that process's, may be our own.
+    return there.dev === own.dev && there.ino !== own.ino
+  } catch {
+    return false
+  }
 }
 
 /** What `open` opens is this process's, and not another's that has taken the pid meanwhile. */

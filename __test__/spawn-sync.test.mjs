@@ -65,7 +65,7 @@ test('what spawn would throw is an error in the result too', (t, spawnSync) => {
     code: 'ENOTDIR',
     errno: -20,
   })
-  t.is(spawnSync('true', { cwd: '/does/not/exist' }).error.code, 'ENOENT')
+  for (const cwd of ['/does/not/exist', '']) t.is(spawnSync('true', { cwd }).error.code, 'ENOENT')
   t.is(spawnSync('true', { stdio: ['ignore', 'ignore', 123_456] }).error.code, 'EBADF')
   if (!isRoot) t.is(spawnSync('true', { uid: 0 }).error.code, 'EPERM')
 })

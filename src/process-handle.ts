@@ -49,7 +49,8 @@ export class ProcessHandle extends AsyncResource implements Handle {
     this.#checked = checked
     this.#caller = caller
     // What is wrong with it is found before ChildProcess has made streams.
-    this.#request = programRequest(options, caller)
+    // An empty one is as none, as in Node, whose spawnSync takes it for a directory.
+    this.#request = programRequest(options.cwd === '' ? { ...options, cwd: undefined } : options, caller)
   }
 
   /** While it runs. */

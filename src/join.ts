@@ -5,7 +5,7 @@ import type { JoinRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
 import { type NamespaceType, namespaceBits } from './flags.js'
 import { hints } from './hints.js'
-import { systemCallError, unwrap } from './system-call-error.js'
+import { type Circumstances, openError, systemCallError, unwrap } from './system-call-error.js'
 import { advice, int32, isRecord, options, text } from './validate.js'
 
 /** A process by its pid, or for each type of namespace a process, a path, or a descriptor. */
@@ -40,6 +40,8 @@ function checkedTarget(value: unknown, name: string, caller: Caller): Target {
   return { fd: int32(fd, `${name}.fd`, caller) }
 }
 
+const circumstances: Circumstances = { hint: hints.join, step: () => 'join' }
+
 /** The namespaces' descriptors; those that were opened for it are added to `opened`, also where it throws. */
 export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller): JoinRequest[] {
   const open = (file: string): number => {
@@ -48,7 +50,7 @@ export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller):
       opened.push(fd)
       return fd
     } catch (error) {
-      throw Object.assign(error as Error, { step: 'join' })
+      throw openError(error, circumstances, caller)
     }
   }
   return join.flatMap(({ type, target }) => {
@@ -84,13 +86,12 @@ function isAnother(fd: number, type: NamespaceType): boolean {
 
 /** What `open` opens is this process's, and not another's that has taken the pid meanwhile. */
 function ofProcess<T>(pid: number, caller: Caller, open: () => T): T {
-  const circumstances = () => ({ hint: hints.join, step: () => 'join' as const })
-  const pidfd = unwrap(binding.pidfdOpen(pid, 0), circumstances, caller)
+  const pidfd = unwrap(binding.pidfdOpen(pid, 0), () => circumstances, caller)
   try {
     const result = open()
     const failure = binding.pidfdSendSignal(pidfd, 0, 0)
     // A process that may not be signalled is there.
-    if (failure?.code === 'ESRCH') throw systemCallError(failure, circumstances(), caller)
+    if (failure?.code === 'ESRCH') throw systemCallError(failure, circumstances, caller)
     return result
   } finally {
     binding.closeDescriptor(pidfd)

@@ -197,7 +197,7 @@ export function withIsolation<T>(
     if (join.length > 0) checkJoined(given, unopened.unshare, joined, caller)
     const asked = bare<IsolationRequest>({ ...unopened, join: joined })
     if (cgroup !== undefined) {
-      asked.cgroup = openedCgroup(cgroup)
+      asked.cgroup = openedCgroup(cgroup, caller)
       if (typeof cgroup === 'string') opened.push(asked.cgroup)
     }
     request.isolation = asked

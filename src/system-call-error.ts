@@ -1,6 +1,7 @@
 import { getSystemErrorMap } from 'node:util'
 import type { Failure } from '../binding.js'
 import type { Caller } from './argument-errors.js'
+import { bare } from './validate.js'
 
 /** The steps that a child goes through before its program or function starts; which one failed. */
 export type Step =
@@ -80,6 +81,16 @@ export function systemCallError(
   const hint = hintOf({ ...failure, code }, circumstances)
   if (hint !== undefined) error.hint = hint
   return error
+}
+
+/** What open(2), called by node:fs, has refused, with what else is known of it. */
+export function openError(error: unknown, circumstances: Circumstances, caller: Caller): unknown {
+  if (!isSystemError(error)) return error
+  const { errno, syscall, message } = error
+  const { code = '', path } = error as NodeJS.ErrnoException
+  const failure = bare<Failure>({ code, errno: -errno, syscall, reason: message })
+  if (path !== undefined) failure.path = path
+  return systemCallError(failure, circumstances, caller)
 }
 
 /** A hint is a courtesy: where it cannot be found out, without /proc for one, the error is the same without it. */

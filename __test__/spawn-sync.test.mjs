@@ -251,6 +251,21 @@ test('wrong arguments are thrown, with the code and the message that Node has', 
   }
 })
 
+test('options and results are read from the objects themselves, and not from Object.prototype', (t, spawnSync) => {
+  const polluted = { cwd: '/nowhere', uid: 1, stdio: 'ignore', maxBuffer: 1, signal: 5, code: 7 }
+  // What is loaded with the first call is loaded without.
+  spawnSync('true')
+  Object.assign(Object.prototype, polluted)
+  let results
+  try {
+    results = ['true', MISSING].map((command) => ({ __proto__: null, ...spawnSync(command) }))
+  } finally {
+    for (const name of Object.keys(polluted)) delete Object.prototype[name]
+  }
+  t.like(results[0], { status: 0, signal: null, error: undefined })
+  t.is(results[1].error.code, 'ENOENT')
+})
+
 if (isRoot) {
   test('uid and gid are those of the program', (t, spawnSync) => {
     t.is(spawnSync('id', ['-u'], { uid: 65534, gid: 65534, cwd: '/', ...text }).stdout, '65534\n')

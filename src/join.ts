@@ -6,7 +6,7 @@ import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.
 import { type NamespaceType, namespaceBits } from './flags.js'
 import { hints } from './hints.js'
 import { type Circumstances, openError, systemCallError, unwrap } from './system-call-error.js'
-import { advice, int32, isRecord, options, text } from './validate.js'
+import { advice, bare, int32, isRecord, options, text } from './validate.js'
 
 /** A process by its pid, or for each type of namespace a process, a path, or a descriptor. */
 export type Join = number | Partial<Record<NamespaceType, number | string | { fd: number }>>
@@ -18,7 +18,7 @@ export type CheckedJoin = readonly { type: NamespaceType | 'differing'; target: 
 export function checkedJoin(value: unknown, caller: Caller): CheckedJoin {
   const name = 'options.join'
   if (value === undefined) return []
-  if (typeof value === 'number') return [{ type: 'differing', target: { pid: int32(value, name, caller) } }]
+  if (typeof value === 'number') return [{ type: 'differing', target: checkedTarget(value, name, caller) }]
   if (!isRecord(value)) throw invalidArgType(name, 'of type number or an object', value, caller)
   return Object.entries(value).flatMap(([type, each]) => {
     const element = `${name}.${type}`
@@ -33,11 +33,11 @@ export function checkedJoin(value: unknown, caller: Caller): CheckedJoin {
 }
 
 function checkedTarget(value: unknown, name: string, caller: Caller): Target {
-  if (typeof value === 'number') return { pid: int32(value, name, caller) }
-  if (typeof value === 'string') return { path: text(value, name, caller) }
+  if (typeof value === 'number') return bare({ pid: int32(value, name, caller) })
+  if (typeof value === 'string') return bare({ path: text(value, name, caller) })
   if (!isRecord(value)) throw invalidArgType(name, 'of type number or string or an object', value, caller)
   const { fd } = options(value, name, ['fd'], caller)
-  return { fd: int32(fd, `${name}.fd`, caller) }
+  return bare({ fd: int32(fd, `${name}.fd`, caller) })
 }
 
 const circumstances: Circumstances = { hint: hints.join, step: () => 'join' }

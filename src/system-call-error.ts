@@ -57,11 +57,8 @@ export function describe({ code, errno, reason }: Failure): [code: string, reaso
   return getSystemErrorMap().get(-errno) ?? [code, reason.charAt(0).toLowerCase() + reason.slice(1)]
 }
 
-export function systemCallError(
-  failure: Failure,
-  circumstances: Circumstances,
-  caller: Caller,
-): SystemCallError {
+export function systemCallError(refused: Failure, given: Circumstances, caller: Caller): SystemCallError {
+  const [failure, circumstances] = [bare(refused), bare(given)]
   const [code, reason] = describe(failure)
   const path =
     failure.thread === undefined ? (failure.path ?? circumstances.path) : `/proc/self/task/${failure.thread}`
@@ -78,7 +75,7 @@ export function systemCallError(
   if (dest !== undefined) error.dest = dest
   const step = circumstances.step?.(failure) ?? failure.step
   if (step !== undefined) error.step = step as Step
-  const hint = hintOf({ ...failure, code }, circumstances)
+  const hint = hintOf(bare({ ...failure, code }), circumstances)
   if (hint !== undefined) error.hint = hint
   return error
 }
@@ -135,5 +132,5 @@ export function execError(error: SystemError, call: string, file: string, args: 
 }
 
 function isFailure(outcome: unknown): outcome is Failure {
-  return typeof outcome === 'object' && outcome !== null && 'syscall' in outcome
+  return typeof outcome === 'object' && outcome !== null && Object.hasOwn(outcome, 'syscall')
 }

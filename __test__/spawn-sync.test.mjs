@@ -277,6 +277,13 @@ test('a program that another one survives is waited for as long as that holds th
   t.is(stdout, 'soon\nlate\n')
 })
 
+// Node's own lengthens it.
+ava('an array of stdio stays as it is, and may be frozen', (t) => {
+  const stdio = Object.freeze(['ignore'])
+  t.deepEqual(lib.spawnSync('echo', ['x'], { stdio, ...text }).output, [null, 'x\n', ''])
+  t.deepEqual(stdio, ['ignore'])
+})
+
 // Node's own aborts.
 ava("'overlapped' is a pipe, and a stream's handle is its descriptor", async (t) => {
   t.is(lib.spawnSync('echo', ['x'], { stdio: 'overlapped', ...text }).stdout, 'x\n')

@@ -144,3 +144,21 @@ test('A limit that may not be raised is named', async (t) => {
     t.regex(hint, new RegExp(`^rlimits\\.${name}: `))
   }
 })
+
+test('Of several namespaces the one that cannot be entered is the path of the error', async (t) => {
+  const { pid } = await start(t, ...ordinary, 'sh', '-c', 'echo; exec sleep 3000')
+  const other = await start(t, ...ordinary, ...inUserNamespace, 'sh', '-c', 'echo; exec sleep 3000')
+  const [net, uts] = ['net', 'uts'].map((type) => `/proc/${pid}/ns/${type}`)
+  for (const [join, code, file] of [
+    [{ net: pid }, 'EPERM', net],
+    [{ user: other.pid, net: pid }, 'EPERM', net],
+    [{ user: other.pid, uts, net }, 'EPERM', uts],
+    [{ net: uts }, 'EINVAL', uts],
+    [{ user: '/proc/self/ns/user', uts }, 'EINVAL', '/proc/self/ns/user'],
+    [{ net: { fd: 123_456 } }, 'EBADF', '/proc/self/fd/123456'],
+  ]) {
+    const error = await refusal(ordinary, { join })
+    t.like(error, { code, syscall: 'setns', step: 'join', path: file })
+    t.true(error.message.endsWith(`, setns '${file}'`), error.message)
+  }
+})

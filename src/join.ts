@@ -55,11 +55,20 @@ export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller):
   }
   return join.flatMap(({ type, target }) => {
     const nstype = (of: string): number => namespaceBits.get(of) ?? 0
-    if ('fd' in target) return [{ fd: target.fd, nstype: nstype(type) }]
-    if ('path' in target) return [{ fd: open(target.path), nstype: nstype(type) }]
+    if ('fd' in target) {
+      const { fd } = target
+      return [{ fd, nstype: nstype(type), path: `/proc/self/fd/${fd}` }]
+    }
+    if ('path' in target) {
+      const { path } = target
+      return [{ fd: open(path), nstype: nstype(type), path }]
+    }
     const types = type === 'differing' ? differing(target.pid) : [type]
     return ofProcess(target.pid, caller, () =>
-      types.map((each) => ({ fd: open(`/proc/${target.pid}/ns/${each}`), nstype: nstype(each) })),
+      types.map((each) => {
+        const path = `/proc/${target.pid}/ns/${each}`
+        return { fd: open(path), nstype: nstype(each), path }
+      }),
     )
   })
 }

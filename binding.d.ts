@@ -156,6 +156,8 @@ export interface IsolationRequest {
 export interface JoinRequest {
   fd: number
   nstype: number
+  /** What an error names. */
+  path: string
 }
 
 /** kcmp(2) of what needs no indices, which are 0: each argument costs as much as a tenth of the call. */

@@ -16,7 +16,7 @@ import { createInterface } from 'node:readline'
 import test from 'ava'
 import lib from '../index.js'
 import { childrenOf, hasStrace, start, statusOf, strace, temporaryDirectory } from './helpers/machine.mjs'
-import { available, inProcess, inUserNamespace, isRoot } from './helpers/process.mjs'
+import { available, inProcess, inUserNamespace, isRoot, run } from './helpers/process.mjs'
 import { ended, namespaces, ownNamespaces, refused, shell, types, within } from './helpers/spawning.mjs'
 
 // What root alone may do is looked at as root alone.
@@ -562,6 +562,107 @@ test('A namespace is joined by pid, by path and by descriptor', async (t) => {
   t.deepEqual(differing(mixed, there), ['mnt', 'ipc', 'pid', 'cgroup'])
   const error = await refused(t, { join: { net: '/proc/self/ns/uts' } })
   t.like(error, { code: 'EINVAL', syscall: 'setns', step: 'join' })
+})
+
+/** Words for `inProcess`: a user and a UTS namespace of the test's own, so that no name of the host's is at stake. */
+const withOwnName = [...inUserNamespace, '--uts']
+
+test('Host and domain name are never those of the UTS namespace that this process is in, however that is joined', async (t) => {
+  const names = (pid) => {
+    const words = ['nsenter', '--target', pid, '--user', '--uts', '--preserve-credentials']
+    return Promise.all([run(...words, 'uname', '-n'), run(...words, 'cat', '/proc/sys/kernel/domainname')])
+  }
+  const outside = (_, { pid }) => names(pid)
+  const { before, after, refusals } = await inProcess(
+    async ({ lib, fs, outside }) => {
+      const before = await outside()
+      const other = lib.spawn('sleep', ['150'], { unshare: ['net'], stdio: 'ignore' })
+      const fd = fs.openSync('/proc/self/ns/uts')
+      const pidfd = lib.pidfdOpen(process.pid)
+      const look = () => fs.readdirSync('/proc/self/fd').length
+      const refusals = []
+      const joins = [other.pid, process.pid, { uts: other.pid }, { uts: '/proc/self/ns/uts' }]
+      for (const join of [...joins, { uts: { fd } }, { uts: { fd: pidfd } }, { net: other.pid }]) {
+        for (const name of ['hostname', 'domainname']) {
+          const open = look()
+          const isOf = (call) => {
+            try {
+              const { error, pid } = call('true', [], { join, [name]: 'oops' })
+              return error?.code ?? `started ${pid}`
+            } catch ({ code, message }) {
+              return `${code} ${message.slice(0, 60)}`
+            }
+          }
+          refusals.push([name, isOf(lib.spawnSync), isOf(lib.spawn)])
+          // What libuv closes, it closes in the next turn.
+          await new Promise(setImmediate)
+          refusals.push([look() - open, fs.readFileSync('/proc/thread-self/children', 'utf8').trim()])
+        }
+      }
+      const { pid } = other
+      other.kill('SIGKILL')
+      await new Promise((resolve) => other.once('close', resolve))
+      return { before, after: await outside(), refusals: refusals.map((each) => each.map(String)), pid }
+    },
+    { with: { wrap: withOwnName, outside } },
+  ).then((value) => ({
+    ...value,
+    refusals: value.refusals.map((each) => each.map((text) => (text === `${value.pid}` ? 'other' : text))),
+  }))
+  t.deepEqual(after, before)
+  for (const [index, [name, ...calls]] of refusals.entries()) {
+    if (index % 2 === 1) t.deepEqual([name, ...calls], ['0', 'other'], 'nothing is left of it')
+    else for (const call of calls) t.regex(call, new RegExp(`^ERR_INVALID_ARG_VALUE .*options\\.${name}' `))
+  }
+})
+
+test('Host and domain name are those of a UTS namespace of others, by pid, path or descriptor', async (t) => {
+  const result = await inProcess(
+    async ({ lib, fs, os }) => {
+      const other = lib.spawn('sleep', ['150'], { unshare: ['uts'], stdio: 'ignore' })
+      const file = `/proc/${other.pid}/ns/uts`
+      const fd = fs.openSync(file)
+      const joins = [other.pid, { uts: other.pid }, { uts: file }, { uts: { fd } }]
+      const names = joins.map((join, index) => {
+        const options = { join, hostname: `name${index}`, encoding: 'utf8' }
+        return lib.spawnSync('uname', ['-n'], options).stdout.trim()
+      })
+      const last = lib.spawnSync('uname', ['-n'], { join: other.pid, encoding: 'utf8' }).stdout.trim()
+      other.kill('SIGKILL')
+      await new Promise((resolve) => other.once('close', resolve))
+      return { names, last, own: os.hostname() }
+    },
+    { with: { wrap: withOwnName } },
+  )
+  const own = readFileSync('/proc/sys/kernel/hostname', 'utf8').trim()
+  t.deepEqual(result, { names: ['name0', 'name1', 'name2', 'name3'], last: 'name3', own })
+})
+
+test('What a pid stands for is known once it is looked at: options that do not go with it are refused by name', async (t) => {
+  const { child } = await start(
+    t,
+    ...['unshare', '--user', '--map-root-user', '--pid', '--fork', '--kill-child'],
+    ...['sh', '-c', 'echo; exec sleep 3000'],
+  )
+  const [pid] = childrenOf(child.pid)
+  const line = [{ inside: 0, outside: 0, count: 1 }]
+  for (const [options, name] of [
+    [{ join: pid, unshare: ['pid'] }, 'unshare'],
+    [{ join: pid, unshare: ['user'], uidMappings: 'root' }, 'uidMappings'],
+    [{ join: pid, unshare: ['user'], gidMappings: line }, 'gidMappings'],
+    [{ join: { user: pid }, unshare: ['user'], gidMappings: line }, 'gidMappings'],
+    [{ join: pid, root: '/does/not/exist' }, 'root'],
+    [{ join: pid, hostname: 'x' }, 'hostname'],
+  ]) {
+    for (const call of [lib.spawn, lib.spawnSync]) {
+      const error = t.throws(() => call('true', [], options), { code: 'ERR_INVALID_ARG_VALUE' }, name)
+      t.regex(error.message, new RegExp(`'options\\.${name}' `))
+      t.regex(error.stack.match(/\n {4}at .*/)[0], /spawn-namespaces\.test\.mjs/)
+    }
+  }
+  // A process with our own stands for none.
+  const beside = await namespaces(t, { join: process.pid, ...within(['pid']) })
+  t.true(differing(beside, ownNamespaces()).includes('pid'))
 })
 
 asRoot('A time namespace is joined', async (t) => {

@@ -758,12 +758,12 @@ test('a script without an interpreter runs in sh, as execvp has it', async (t, s
   t.is(await outputOf(spawn(file, ['interpreter'])), 'without interpreter\n')
 })
 
-test('cwd is a path or a file URL', async (t, spawn) => {
+test('cwd is a path or a file URL, and an empty one none', async (t, spawn) => {
   const directory = temporaryDirectory(t)
   for (const cwd of [directory, pathToFileURL(directory)]) {
     t.is(await outputOf(spawn('pwd', { cwd })), `${directory}\n`)
   }
-  for (const cwd of [undefined, null]) t.is(await outputOf(spawn('pwd', { cwd })), `${process.cwd()}\n`)
+  for (const cwd of [undefined, null, '']) t.is(await outputOf(spawn('pwd', { cwd })), `${process.cwd()}\n`)
 })
 
 test('shell runs a command line', async (t, spawn) => {

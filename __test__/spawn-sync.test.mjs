@@ -66,7 +66,7 @@ test('what spawn would throw is an error in the result too', (t, spawnSync) => {
     code: 'ENOTDIR',
     errno: -20,
   })
-  t.is(spawnSync('true', { cwd: '/does/not/exist' }).error.code, 'ENOENT')
+  for (const cwd of ['/does/not/exist', '']) t.is(spawnSync('true', { cwd }).error.code, 'ENOENT')
   t.is(spawnSync('true', { stdio: ['ignore', 'ignore', 123_456] }).error.code, 'EBADF')
   if (!isRoot) t.is(spawnSync('true', { uid: 0 }).error.code, 'EPERM')
 })
@@ -314,6 +314,21 @@ test('options are not those of Object.prototype', (t, spawnSync) => {
   }
 })
 
+test('options and results are read from the objects themselves, and not from Object.prototype', (t, spawnSync) => {
+  const polluted = { cwd: '/nowhere', uid: 1, stdio: 'ignore', maxBuffer: 1, signal: 5, code: 7 }
+  // What is loaded with the first call is loaded without.
+  spawnSync('true')
+  Object.assign(Object.prototype, polluted)
+  let results
+  try {
+    results = ['true', MISSING].map((command) => ({ __proto__: null, ...spawnSync(command) }))
+  } finally {
+    for (const name of Object.keys(polluted)) delete Object.prototype[name]
+  }
+  t.like(results[0], { status: 0, signal: null, error: undefined })
+  t.is(results[1].error.code, 'ENOENT')
+})
+
 if (isRoot) {
   test('uid and gid are those of the program', (t, spawnSync) => {
     t.is(spawnSync('id', ['-u'], { uid: 65534, gid: 65534, cwd: '/', ...text }).stdout, '65534\n')
@@ -323,6 +338,13 @@ if (isRoot) {
 test('a program that another one survives is waited for as long as that holds the output', (t, spawnSync) => {
   const { stdout } = spawnSync('sh', ['-c', 'echo soon; (sleep 0.05; echo late) &'], text)
   t.is(stdout, 'soon\nlate\n')
+})
+
+// Node's own lengthens it.
+ava('an array of stdio stays as it is, and may be frozen', (t) => {
+  const stdio = Object.freeze(['ignore'])
+  t.deepEqual(lib.spawnSync('echo', ['x'], { stdio, ...text }).output, [null, 'x\n', ''])
+  t.deepEqual(stdio, ['ignore'])
 })
 
 // Node's own aborts.

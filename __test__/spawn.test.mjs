@@ -184,6 +184,44 @@ test('an option of spawnSync alone is none of spawn', (t) => {
   }
 })
 
+test('what is on Object.prototype is no option, no namespace, and nothing of an error', async (t) => {
+  const found = await inProcess(
+    async ({ lib }) => {
+      const unshare = ['user', 'mnt']
+      const ids = { uidMappings: 'root', gidMappings: 'root', encoding: 'utf8' }
+      const mounts = [{ type: 'tmpfs', target: '/mnt' }]
+      const polluted = { options: 5, create: 5, optional: 5, source: 5, fd: 9999, soft: 1, monotonic: 'x' }
+      const ofErrors = { path: '/polluted', dest: '/polluted', thread: 1, step: 'polluted', hint: 'polluted' }
+      const ofNamespaces = { noProc: 5, root: 5, signal: 5, privateUser: 5, hostname: 5, unshare: 5 }
+      // What is loaded with the first call is loaded without.
+      await new lib.Namespace({ privateUser: true }).run(() => lib.spawnSync('true'))
+      lib.spawnSync('true')
+      Object.assign(Object.prototype, polluted, ofErrors, ofNamespaces, { syscall: 'polluted' })
+      const own = (error) => error && Object.fromEntries(Object.entries(error))
+      try {
+        const { stdout, error } = lib.spawnSync('stat', ['-fc%T', '/mnt'], { unshare, ...ids, mounts })
+        const joined = lib.spawnSync('true', [], { join: { user: process.pid } })
+        const missing = lib.spawnSync('true', [], { cgroup: '/does/not/exist' })
+        const namespace = new lib.Namespace({ privateUser: true, privateTmp: true })
+        const child = namespace.spawn('true', { stdio: 'ignore' })
+        const end = await new Promise((resolve) => child.once('error', resolve).once('exit', resolve))
+        const ran = await namespace.run(() => process.pid !== 0)
+        return { stdout, error: own(error), joined: own(joined.error), missing: own(missing.error), end, ran }
+      } finally {
+        const names = Object.keys(Object.prototype)
+        for (const name of names) delete Object.prototype[name]
+      }
+    },
+    { with: { wrap: [] } },
+  )
+  const { stdout, error, joined, missing, end, ran } = found
+  t.deepEqual([stdout, error, end, ran], ['tmpfs\n', undefined, 0, true])
+  t.like(joined, { code: 'EINVAL', syscall: 'setns', step: 'join' })
+  t.not(joined.path, '/polluted')
+  t.is(joined.dest, undefined)
+  t.like(missing, { code: 'ENOENT', step: 'cgroup', path: '/does/not/exist', dest: undefined })
+})
+
 test("all of Node's options are known, and undefined is as if it were not there", async (t) => {
   const names =
     'cwd env argv0 stdio detached uid gid serialization shell signal timeout killSignal windowsHide windowsVerbatimArguments'

@@ -119,7 +119,7 @@ export function checkedOptions(value: unknown, caller: Caller): Checked {
   const maps = checkedMaps(given, creation, caller)
   const timeOffsets = checkedTimeOffsets(given.timeOffsets, creation, NO_WAY_BACK, caller)
   const named = checkedCgroup(given.cgroup, caller)
-  const cgroup = named === undefined ? undefined : openedCgroup(named)
+  const cgroup = named === undefined ? undefined : openedCgroup(named, caller)
   const request = bare<CloneRequest>({ flags, stackSize, exitSignal, setTid, ...maps })
   if (parentTid) request.parentTid = parentTid
   if (childTid) request.childTid = childTid

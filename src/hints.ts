@@ -1,6 +1,7 @@
 // Why a call has failed, as far as /proc tells, and what can be done: one sentence an error, and only where it is known.
 import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import type { CloneRequest, Failure, SpawnRequest } from '../binding.js'
+import type { CloneRequest, Failure, IsolationRequest, SpawnRequest } from '../binding.js'
+import { rlimitNames } from '../binding.js'
 import {
   CLONE_FILES,
   CLONE_FS,
@@ -14,11 +15,14 @@ import { type NamespaceType, typesIn } from './flags.js'
 import type { Step } from './system-call-error.js'
 
 type Hint = (failure: Failure) => string | undefined
+/** Of what a child does: `isInAnother` says whether that is in a user namespace that it has created or joined. */
+type Inside = (failure: Failure, isInAnother: boolean) => string | undefined
 
 // capability.h: the numbers of those that namespaces ask for.
 const CAP_NET_ADMIN = 12n
 const CAP_SYS_CHROOT = 18n
 const CAP_SYS_ADMIN = 21n
+const CAP_SYS_RESOURCE = 24n
 
 const NEEDS_CHILD =
   'A process with threads, as every Node is, cannot enter it: clone(), spawn() and Namespace create it with a new process'
@@ -61,9 +65,32 @@ function privilege(capability: bigint, name: string, what: string): string | und
   if (!isInFirstUserNamespace()) {
     return `This process has ${name} in its user namespace, but ${what} belongs to another one: create it together with the user namespace, or after it`
   }
-  if (status('Seccomp') === '2')
-    return 'A seccomp filter is in force, which may forbid this call: change the profile of the container'
-  return undefined
+  return status('Seccomp') === '2' ? FILTERED : undefined
+}
+
+const FILTERED =
+  'A seccomp filter is in force, which may forbid this call: change the profile of the container'
+
+/** The same of a child: in another user namespace it has every capability, but over what belongs to that alone. */
+function privilegeInside(
+  capability: bigint,
+  name: string,
+  what: string,
+  isInAnother: boolean,
+): string | undefined {
+  if (!isInAnother) return privilege(capability, name, what)
+  if (!holds(capability) && isRestrictedByAppArmor()) return APPARMOR
+  return `In its user namespace the child has ${name}, but not over what belongs to another one: create ${what} together with it`
+}
+
+/** Of EPERM where a user namespace is created, for which no capability is needed. */
+function userNamespace(): string {
+  if (read('/proc/sys/kernel/unprivileged_userns_clone').trim() === '0' && !holds(CAP_SYS_ADMIN)) {
+    return 'The sysctl kernel.unprivileged_userns_clone is 0: root can set it to 1'
+  }
+  if (isRestrictedByAppArmor() && !holds(CAP_SYS_ADMIN)) return APPARMOR
+  if (status('Seccomp') === '2') return FILTERED
+  return 'A process makes no user namespace where its root is not that of its mount namespace (chroot), or where its own user namespace does not know its ids'
 }
 
 function limits(types: readonly NamespaceType[]): string {
@@ -230,23 +257,25 @@ function kcmp(failure: Failure): string | undefined {
   return undefined
 }
 
-function network(failure: Failure): string | undefined {
-  if (failure.code !== 'EPERM') return undefined
-  return privilege(CAP_NET_ADMIN, 'CAP_NET_ADMIN', 'the network namespace')
+function network({ code }: Failure, isInAnother = false): string | undefined {
+  if (code !== 'EPERM') return undefined
+  return privilegeInside(CAP_NET_ADMIN, 'CAP_NET_ADMIN', 'the network namespace', isInAnother)
 }
 
-function hostname(failure: Failure): string | undefined {
-  if (failure.code === 'EINVAL') return 'A name has at most 64 bytes of UTF-8'
-  return failure.code === 'EPERM' ? privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'the UTS namespace') : undefined
+function hostname({ code }: Failure, isInAnother = false): string | undefined {
+  if (code === 'EINVAL') return 'A name has at most 64 bytes of UTF-8'
+  if (code !== 'EPERM') return undefined
+  return privilegeInside(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'the UTS namespace', isInAnother)
 }
 
-function mount(failure: Failure): string | undefined {
-  switch (failure.code) {
+function mount({ code }: Failure, isInAnother = false): string | undefined {
+  switch (code) {
     case 'ENODEV':
       return 'The kernel does not know this type of file system (/proc/filesystems), or its module is not loaded'
     case 'EPERM':
-      if (holds(CAP_SYS_ADMIN) && !isInFirstUserNamespace()) {
-        return 'In a user namespace this needs a mount namespace that was created in it; proc and sysfs also a pid or network namespace created in it and a /proc or /sys that nothing hides; and disks cannot be mounted'
+      if (isInAnother && !holds(CAP_SYS_ADMIN) && isRestrictedByAppArmor()) return APPARMOR
+      if (isInAnother || (holds(CAP_SYS_ADMIN) && !isInFirstUserNamespace())) {
+        return 'In a user namespace this needs a mount namespace that was created in it; proc, sysfs, mqueue and cgroup2 also a pid, network, IPC or cgroup namespace created in it, and proc and sysfs a /proc or /sys that nothing hides; and disks cannot be mounted'
       }
       return privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'the mount namespace')
     default:
@@ -354,13 +383,14 @@ function cloneStep({ cgroup }: CloneRequest) {
 
 function cloneProcess(request: CloneRequest): Hint {
   return (failure) => {
-    const inside = insides[failure.step as Step]
-    if (inside !== undefined) return inside(failure)
     // The numbers of these have 32 bits; a set's are compared in pieces.
     const bits = request.flags % 2 ** 32
+    const inside = insides[failure.step as Step]
+    if (inside !== undefined) return inside(failure, (bits & CLONE_NEWUSER) !== 0)
     const types = typesIn(bits)
     switch (failure.code) {
       case 'EPERM':
+        if (bits & CLONE_NEWUSER) return idMaps(failure) ?? userNamespace()
         return idMaps(failure) ?? privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'what it asks for')
       case 'EACCES':
         return idMaps(failure) ?? cgroup(failure.code)
@@ -436,7 +466,7 @@ function invalidClone(request: CloneRequest, bits: number): string | undefined {
 }
 
 /** What is done in new namespaces, whoever is to go on there. */
-const insides: Partial<Record<Step, (failure: Failure) => string | undefined>> = {
+const insides: Partial<Record<Step, Inside>> = {
   'time-offsets': ({ code }) =>
     code === 'ERANGE' ? 'With the offset a clock would be negative, or beyond 146 years' : undefined,
   propagation: mount,
@@ -445,27 +475,31 @@ const insides: Partial<Record<Step, (failure: Failure) => string | undefined>> =
   network,
 }
 
-/** Of a child that came to be and could not go on: what each step asks for. */
+/** Of a child that came to be and could not go on: what each step asks for, but for what is done in new namespaces. */
 const steps: Partial<Record<Step, (failure: Failure, request: SpawnRequest) => string | undefined>> = {
   clone: (failure, request) =>
     cloneProcess({ ...NOTHING_MORE, flags: request.isolation?.unshare ?? 0 })(failure),
   join,
   'id-map': (failure) => idMaps(failure),
   setgroups: (failure) => idMaps(failure),
-  ...insides,
   cgroup: ({ code }) => cgroup(code),
-  'pivot-root': ({ code }) =>
-    code === 'EPERM' ? privilege(CAP_SYS_CHROOT, 'CAP_SYS_CHROOT', 'the mount namespace') : undefined,
-  rlimit: ({ code }) =>
-    code === 'EPERM'
-      ? 'Only CAP_SYS_RESOURCE, outside of user namespaces, can raise a hard limit (for nofile, up to fs.nr_open)'
-      : undefined,
+  'pivot-root': ({ code }, { isolation }) => {
+    if (code !== 'EPERM') return undefined
+    const isPivot = (isolation?.unshare ?? 0) & CLONE_NEWNS
+    const [capability, name] = isPivot ? [CAP_SYS_ADMIN, 'CAP_SYS_ADMIN'] : [CAP_SYS_CHROOT, 'CAP_SYS_CHROOT']
+    return privilegeInside(capability, name, 'the mount namespace', hasAnotherUser(isolation))
+  },
+  rlimit: ({ code }, { isolation }) => (code === 'EPERM' && isolation ? tooHigh(isolation) : undefined),
   capabilities: ({ code }) =>
     code === 'EPERM'
       ? "Only capabilities that this process has, or gets with a user namespace of its own (unshare: ['user']), can be kept"
       : undefined,
-  seccomp: ({ code }) => {
-    if (code === 'EACCES') return 'A filter needs noNewPrivileges: true, or CAP_SYS_ADMIN'
+  seccomp: ({ code }, { uid, isolation }) => {
+    if (code === 'EACCES') {
+      return uid === undefined && isolation?.capabilities === undefined
+        ? 'A filter needs noNewPrivileges: true, or CAP_SYS_ADMIN'
+        : 'A filter needs noNewPrivileges: true, as uid or capabilities have taken CAP_SYS_ADMIN away before it'
+    }
     return code === 'EINVAL' ? 'The kernel does not take this program: see seccomp(2), and bpf(4)' : undefined
   },
   chdir: ({ code }, { isolation }) =>
@@ -478,7 +512,43 @@ const steps: Partial<Record<Step, (failure: Failure, request: SpawnRequest) => s
     }
     return code === 'EPERM' ? 'Other ids than the own ones need CAP_SETUID and CAP_SETGID' : undefined
   },
+  stdio: ({ code, syscall }, { stdio, isolation }) =>
+    code === 'EBADF' && syscall.startsWith('dup') && isFewerThan(stdio.length, isolation)
+      ? 'rlimits.nofile is in force by then: it has to be at least the number of entries of stdio'
+      : undefined,
   exec: exec,
+}
+
+/** Whether the child is in another user namespace than this process. */
+function hasAnotherUser(isolation: IsolationRequest | undefined): boolean {
+  if (isolation === undefined) return false
+  const { unshare, join } = isolation
+  return (unshare & CLONE_NEWUSER) !== 0 || join.some(({ nstype }) => nstype === CLONE_NEWUSER)
+}
+
+const resources = new Map(rlimitNames().map(({ name, resource }) => [resource, name]))
+
+/** Whether the program may have fewer descriptors than these. */
+function isFewerThan(count: number, isolation: IsolationRequest | undefined): boolean {
+  return (
+    isolation?.rlimits.some(({ resource, soft }) => resources.get(resource) === 'nofile' && soft < count) ===
+    true
+  )
+}
+
+/** Of EPERM: the first limit, in the order in which they are set, that is above what the kernel lets this process set. */
+function tooHigh(isolation: IsolationRequest): string {
+  const most = BigInt(read('/proc/sys/fs/nr_open').trim() || 0)
+  const mayRaise = holds(CAP_SYS_RESOURCE) && isInFirstUserNamespace() && !hasAnotherUser(isolation)
+  // proc(5): a line for each, in the order of their numbers, below one of titles.
+  const lines = read('/proc/thread-self/limits').split('\n').slice(1)
+  const limit = isolation.rlimits.find(({ resource, hard }) => {
+    if (resources.get(resource) === 'nofile' && hard > most) return true
+    const own = /^.{26}\S+ +(\S+)/.exec(lines[resource] ?? '')?.[1]
+    return !mayRaise && own !== undefined && own !== 'unlimited' && hard > BigInt(own)
+  })
+  const name = limit && resources.get(limit.resource)
+  return `${name === undefined ? '' : `rlimits.${name}: `}Only CAP_SYS_RESOURCE, outside of user namespaces, can raise a hard limit (for nofile, up to fs.nr_open)`
 }
 
 /** What {@link cloneProcess} asks of a request besides its flags. */
@@ -486,11 +556,15 @@ const NOTHING_MORE: CloneRequest = { flags: 0, stackSize: 0, exitSignal: 0, setT
 
 /** Of every thread of this process. */
 function setup(bits: number): Hint {
-  return (failure) => (insides[failure.step as Step] ?? unshare(bits, true))(failure)
+  return (failure) => (insides[failure.step as Step] ?? unshare(bits, true))(failure, false)
 }
 
 function spawn(request: SpawnRequest): Hint {
-  return (failure) => steps[failure.step as Step]?.(failure, request)
+  return (failure) => {
+    const step = failure.step as Step
+    const inside = insides[step]
+    return inside ? inside(failure, hasAnotherUser(request.isolation)) : steps[step]?.(failure, request)
+  }
 }
 
 const UNMAPPED =
@@ -501,24 +575,31 @@ function isOfUnmapped(syscall: string | undefined): boolean {
   return syscall === 'setresuid' || syscall === 'setresgid'
 }
 
-function join({ code, syscall }: Failure): string | undefined {
+function join({ code, syscall, path }: Failure): string | undefined {
   if (code === 'EINVAL' && isOfUnmapped(syscall)) return UNMAPPED
+  const isOfProcess = path === undefined || path.startsWith('/proc/')
   switch (code) {
-    case 'ESRCH':
     case 'ENOENT':
+      if (!isOfProcess) {
+        return 'Nobody keeps a namespace there: a bind mount of /proc/PID/ns/TYPE does, as ip netns makes it'
+      }
+      return 'The process has ended, and its namespaces with it unless something else holds them'
+    case 'ESRCH':
       return 'The process has ended, and its namespaces with it unless something else holds them'
     case 'EINVAL':
       return 'This is no namespace of that type; or the own user namespace, which cannot be entered again; or a pid namespace that is not below the own one'
     case 'EPERM':
       return privilege(CAP_SYS_ADMIN, 'CAP_SYS_ADMIN', 'the namespace')
     case 'EACCES':
-      return 'This needs what ptrace(2) needs to read the process: the same user, or CAP_SYS_PTRACE'
+      return isOfProcess
+        ? 'This needs what ptrace(2) needs to read the process: the same user, or CAP_SYS_PTRACE'
+        : 'This user may not open the file, or may not search a directory above it'
     default:
       return undefined
   }
 }
 
-function mountStep(failure: Failure): string | undefined {
+function mountStep(failure: Failure, isInAnother: boolean): string | undefined {
   switch (failure.code) {
     case 'ENOENT':
       return 'The source is not there, or the target, which create: true makes'
@@ -528,7 +609,7 @@ function mountStep(failure: Failure): string | undefined {
     case 'ELOOP':
       return 'The target leads out of the new root'
     default:
-      return mount(failure)
+      return mount(failure, isInAnother)
   }
 }
 
@@ -566,6 +647,18 @@ function cgroup(code: string): string | undefined {
   }
 }
 
+/** Of its directory, which is opened for it. */
+function cgroupDirectory({ code }: Failure): string | undefined {
+  switch (code) {
+    case 'ENOENT':
+      return 'There is no such cgroup: it is made by making its directory, in a cgroup-v2 hierarchy'
+    case 'EACCES':
+      return 'This user may not read the directory of the cgroup, or may not search one above it'
+    default:
+      return cgroup(code)
+  }
+}
+
 function cloneInWorker(): string {
   return 'clone() needs the main thread, whose event loop and standard streams the child goes on with: ask it by a message'
 }
@@ -587,6 +680,7 @@ function wait(): string {
 }
 
 export const hints = {
+  cgroupDirectory,
   cloneAtExit,
   cloneInWorker,
   cloneProcess,

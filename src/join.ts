@@ -1,12 +1,12 @@
 import binding = require('../binding.js')
 
-import { constants as fs, openSync, readlinkSync } from 'node:fs'
+import { constants as fs, fstatSync, openSync, readlinkSync, statSync } from 'node:fs'
 import type { JoinRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
 import { type NamespaceType, namespaceBits } from './flags.js'
 import { hints } from './hints.js'
-import { systemCallError, unwrap } from './system-call-error.js'
-import { advice, int32, isRecord, options, text } from './validate.js'
+import { type Circumstances, openError, systemCallError, unwrap } from './system-call-error.js'
+import { advice, bare, int32, isRecord, options, text } from './validate.js'
 
 /** A process by its pid, or for each type of namespace a process, a path, or a descriptor. */
 export type Join = number | Partial<Record<NamespaceType, number | string | { fd: number }>>
@@ -18,7 +18,7 @@ export type CheckedJoin = readonly { type: NamespaceType | 'differing'; target: 
 export function checkedJoin(value: unknown, caller: Caller): CheckedJoin {
   const name = 'options.join'
   if (value === undefined) return []
-  if (typeof value === 'number') return [{ type: 'differing', target: { pid: int32(value, name, caller) } }]
+  if (typeof value === 'number') return [{ type: 'differing', target: checkedTarget(value, name, caller) }]
   if (!isRecord(value)) throw invalidArgType(name, 'of type number or an object', value, caller)
   return Object.entries(value).flatMap(([type, each]) => {
     const element = `${name}.${type}`
@@ -33,12 +33,14 @@ export function checkedJoin(value: unknown, caller: Caller): CheckedJoin {
 }
 
 function checkedTarget(value: unknown, name: string, caller: Caller): Target {
-  if (typeof value === 'number') return { pid: int32(value, name, caller) }
-  if (typeof value === 'string') return { path: text(value, name, caller) }
+  if (typeof value === 'number') return bare({ pid: int32(value, name, caller) })
+  if (typeof value === 'string') return bare({ path: text(value, name, caller) })
   if (!isRecord(value)) throw invalidArgType(name, 'of type number or string or an object', value, caller)
   const { fd } = options(value, name, ['fd'], caller)
-  return { fd: int32(fd, `${name}.fd`, caller) }
+  return bare({ fd: int32(fd, `${name}.fd`, caller) })
 }
+
+const circumstances: Circumstances = { hint: hints.join, step: () => 'join' }
 
 /** The namespaces' descriptors; those that were opened for it are added to `opened`, also where it throws. */
 export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller): JoinRequest[] {
@@ -48,29 +50,57 @@ export function openedJoin(join: CheckedJoin, opened: number[], caller: Caller):
       opened.push(fd)
       return fd
     } catch (error) {
-      throw Object.assign(error as Error, { step: 'join' })
+      throw openError(error, circumstances, caller)
     }
   }
   return join.flatMap(({ type, target }) => {
     const nstype = (of: string): number => namespaceBits.get(of) ?? 0
-    if ('fd' in target) return [{ fd: target.fd, nstype: nstype(type) }]
-    if ('path' in target) return [{ fd: open(target.path), nstype: nstype(type) }]
+    if ('fd' in target) {
+      const { fd } = target
+      return [{ fd, nstype: nstype(type), path: `/proc/self/fd/${fd}` }]
+    }
+    if ('path' in target) {
+      const { path } = target
+      return [{ fd: open(path), nstype: nstype(type), path }]
+    }
     const types = type === 'differing' ? differing(target.pid) : [type]
     return ofProcess(target.pid, caller, () =>
-      types.map((each) => ({ fd: open(`/proc/${target.pid}/ns/${each}`), nstype: nstype(each) })),
+      types.map((each) => {
+        const path = `/proc/${target.pid}/ns/${each}`
+        return { fd: open(path), nstype: nstype(each), path }
+      }),
     )
   })
 }
 
+/** Whether a namespace of this type is among them. */
+export function joins(joined: readonly JoinRequest[], type: NamespaceType): boolean {
+  return joined.some(({ nstype }) => nstype === namespaceBits.get(type))
+}
+
+/** Whether one of them is known to be a namespace of this type, and another than our own, wherever a pid or a path has led. */
+export function joinsAnother(joined: readonly JoinRequest[], type: NamespaceType): boolean {
+  return joined.some(({ fd, nstype }) => nstype === namespaceBits.get(type) && isAnother(fd, type))
+}
+
+function isAnother(fd: number, type: NamespaceType): boolean {
+  try {
+    const [there, own] = [fstatSync(fd), statSync(`/proc/thread-self/ns/${type}`)]
+    // On another device it is no namespace: a pidfd, by which the kernel would enter that process's, may be our own.
+    return there.dev === own.dev && there.ino !== own.ino
+  } catch {
+    return false
+  }
+}
+
 /** What `open` opens is this process's, and not another's that has taken the pid meanwhile. */
 function ofProcess<T>(pid: number, caller: Caller, open: () => T): T {
-  const circumstances = () => ({ hint: hints.join, step: () => 'join' as const })
-  const pidfd = unwrap(binding.pidfdOpen(pid, 0), circumstances, caller)
+  const pidfd = unwrap(binding.pidfdOpen(pid, 0), () => circumstances, caller)
   try {
     const result = open()
     const failure = binding.pidfdSendSignal(pidfd, 0, 0)
     // A process that may not be signalled is there.
-    if (failure?.code === 'ESRCH') throw systemCallError(failure, circumstances(), caller)
+    if (failure?.code === 'ESRCH') throw systemCallError(failure, circumstances, caller)
     return result
   } finally {
     binding.closeDescriptor(pidfd)

@@ -3,7 +3,8 @@ import { constants as fs, openSync } from 'node:fs'
 import type { CloneRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue, outOfRange } from './argument-errors.js'
 import type { NamespaceType } from './flags.js'
-import type { Step } from './system-call-error.js'
+import { hints } from './hints.js'
+import { openError } from './system-call-error.js'
 import { int32, isArray, isRecord, oneOf, options, text, uint32 } from './validate.js'
 
 /** Ids from `inside` on are, outside of the namespace, those from `outside` on: `count` of them. */
@@ -135,12 +136,11 @@ export function checkedCgroup(value: unknown, caller: Caller): string | number |
 }
 
 /** A descriptor, which is the caller's to close where it was no descriptor before. */
-export function openedCgroup(cgroup: string | number): number {
+export function openedCgroup(cgroup: string | number, caller: Caller): number {
   if (typeof cgroup === 'number') return cgroup
   try {
     return openSync(cgroup, fs.O_RDONLY | fs.O_DIRECTORY)
   } catch (error) {
-    const step: Step = 'cgroup'
-    throw Object.assign(error as Error, { step })
+    throw openError(error, { step: () => 'cgroup', hint: hints.cgroupDirectory }, caller)
   }
 }

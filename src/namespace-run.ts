@@ -33,7 +33,7 @@ export async function runIn<A extends readonly unknown[]>(
   caller: Caller,
   debug: (line: string) => void,
 ): Promise<unknown> {
-  const { signal } = plan.options
+  const { signal } = plan
   if (signal?.aborted) throw abortError(signal, caller)
   const { child, answer } = begin(plan, request, call, caller)
   debug(`pid ${child.pid}`)
@@ -59,7 +59,7 @@ function begin<A extends readonly unknown[]>(
   const answer = new Answer(ours, caller)
   let parent = -1
   try {
-    if (plan.options.termChild !== false) parent = unwrap(binding.pidfdOpen(process.pid, 0), nothing, caller)
+    if (plan.termChild) parent = unwrap(binding.pidfdOpen(process.pid, 0), nothing, caller)
     return { child: startClone(inside(call, theirs, parent), { request, release: nothing }, caller), answer }
   } catch (error) {
     answer.close()
@@ -103,7 +103,7 @@ function rehearse(): void {
 }
 
 async function untilEnd(child: ClonedChild, plan: Plan, request: CloneRequest): Promise<ExitStatus> {
-  const { signal } = plan.options
+  const { signal } = plan
   const family = plan.isPid ? undefined : Family.of(child.pid, typesIn(request.flags))
   let timer: NodeJS.Timeout | undefined
   const abort = () => {

@@ -187,7 +187,7 @@ const checkedRecord = (
 }
 
 const defined = (given: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  bare(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)))
 
 /** Of what is there already. */
 const NOT_FOR_NEW = ['bind', 'rbind', 'move', 'remount']
@@ -211,16 +211,18 @@ function networkName(value: unknown, name: string, caller: Caller): 'none' | 'lo
 /** What the options ask for together. */
 export class Plan {
   readonly options: Readonly<NamespaceOptions>
+  /** The same, without what somebody has put on Object.prototype. */
+  readonly given: Readonly<NamespaceOptions>
   /** The options that are in force, and what each does. */
   readonly lines: readonly string[]
   readonly #asked: Asked
 
   constructor(value: unknown, caller: Caller) {
     const given = defined(record(value, 'options', names, caller))
-    const all: Record<string, unknown> = { termChild: true, ...given }
+    const all: Record<string, unknown> = bare({ termChild: true, ...given })
     const asked = Object.entries(all).map(([option, each]) => {
       const row = rows[option] as Row
-      return [option, row.asks(each, `options.${option}`, caller, all)] as const
+      return [option, bare<Asked>(row.asks(each, `options.${option}`, caller, all))] as const
     })
     this.#asked = merged(asked.map(([, each]) => each))
     if (given.privateMount === false && this.#asked.unshare?.includes('mnt')) {
@@ -236,6 +238,7 @@ export class Plan {
       .filter(([, each]) => each !== false)
       .map(([option]) => `${option}: ${rows[option]?.does}`)
     this.options = frozen(given)
+    this.given = Object.freeze(bare(this.options))
   }
 
   get isPid(): boolean {
@@ -243,17 +246,17 @@ export class Plan {
   }
 
   get signal(): AbortSignal | undefined {
-    return this.options.signal
+    return this.given.signal
   }
 
   get termChild(): boolean {
-    return this.options.termChild !== false
+    return this.given.termChild !== false
   }
 
   /** What clone(2) is asked for. */
   forClone(caller: Caller): CloneRequest {
     const { ownSysvsem, ...asked } = this.#asked
-    const isolation = checkedIsolation(asked, caller)
+    const isolation = checkedIsolation(bare(asked), caller)
     const { unshare, uidMappings, gidMappings, allowSetgroups, timeOffsets, setup } = isolation
     if (timeOffsets !== undefined) {
       checkedTimeOffsets(asked.timeOffsets, CREATING, NO_WAY_BACK, caller, 'options.privateTime')
@@ -271,16 +274,16 @@ export class Plan {
   /** What every thread of this process is to have. */
   forThreads(caller: Caller): { bits: number; setup: SetupRequest } {
     const { ownSysvsem, ...asked } = this.#asked
-    const { unshare, setup } = checkedIsolation(asked, caller)
+    const { unshare, setup } = checkedIsolation(bare(asked), caller)
     return { bits: ownSysvsem ? unshare + CLONE_SYSVSEM : unshare, setup }
   }
 
   /** The options of spawn(): those of the call come on top, and its lists after ours. */
   forSpawn(options: SpawnOptions): SpawnOptions {
     const { ownSysvsem: _, ...asked } = this.#asked
-    const { unshare = [], mounts = [] } = asked
+    const { unshare = [], mounts = [] } = this.#asked
     const given: SpawnOptions = defined(options as Record<string, unknown>)
-    const all = { ...asked, ...given }
+    const all = bare<SpawnOptions>({ ...asked, ...given })
     // What is no list is for spawn() to refuse.
     if (isArray(given.unshare)) all.unshare = [...new Set([...unshare, ...given.unshare])]
     if (isArray(given.mounts)) all.mounts = [...mounts, ...given.mounts]
@@ -291,7 +294,7 @@ export class Plan {
 function merged(all: readonly Asked[]): Asked {
   const unshare = [...new Set(all.flatMap((each) => each.unshare ?? []))]
   const mounts = all.flatMap((each) => each.mounts ?? [])
-  const sum: Asked = Object.assign({}, ...all)
+  const sum: Asked = Object.assign(Object.create(null), ...all)
   if (unshare.length > 0) sum.unshare = unshare
   if (mounts.length > 0) sum.mounts = mounts
   return sum

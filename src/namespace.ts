@@ -44,8 +44,8 @@ export class Namespace {
    */
   setup(): void {
     const { setup } = this
-    const { options, lines } = this.#plan
-    const hasChild = (['privatePid', 'privateUser', 'privateTime'] as const).filter((name) => options[name])
+    const { given, lines } = this.#plan
+    const hasChild = (['privatePid', 'privateUser', 'privateTime'] as const).filter((name) => given[name])
     if (hasChild.length > 0) throw needsChild(hasChild, setup)
     const { bits, setup: request } = this.#plan.forThreads(setup)
     say('setup', [...lines, ...rest().steps(bits, request)])
@@ -91,12 +91,12 @@ export class Namespace {
     const given = (isWithoutArgs ? (args as SpawnOptions) : options) ?? {}
     if (typeof given !== 'object') throw invalidArgType('options', 'of type object', given, this.spawn)
     const all = this.#plan.forSpawn(given)
-    const signals = [this.options.signal, given.signal].filter((signal) => signal !== undefined)
+    const signals = [this.#plan.signal, all.signal].filter((signal) => signal !== undefined)
     const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0]
     if (signal !== undefined) all.signal = signal
     say('spawn', [...this.#plan.lines, command])
     const child = spawn(command, isWithoutArgs ? [] : (args as readonly string[]), all)
-    const own = this.options.signal
+    const own = this.#plan.signal
     if (own) killAfter(child, own)
     return child
   }

@@ -49,7 +49,8 @@ export class ProcessHandle extends AsyncResource implements Handle {
     this.#checked = checked
     this.#caller = caller
     // What is wrong with it is found before ChildProcess has made streams.
-    this.#request = programRequest(options, caller)
+    // An empty one is as none, as in Node, whose spawnSync takes it for a directory.
+    this.#request = programRequest(options.cwd === '' ? { ...options, cwd: undefined } : options, caller)
   }
 
   /** While it runs. */
@@ -62,6 +63,7 @@ export class ProcessHandle extends AsyncResource implements Handle {
     const { stdio } = this.#options as Prepared
     const pairs: Pair[] = []
     let errno = 0
+    let isRefused = false
     try {
       const [pid, pidfd, status] = this.#start(stdio, pairs)
       this.pid = pid
@@ -71,6 +73,7 @@ export class ProcessHandle extends AsyncResource implements Handle {
       this.#process.begin(pid, pidfd, status)
       this.#process.hold(this.#isReferenced)
     } catch (error) {
+      isRefused = !isSystemError(error)
       if (!isSystemError(error)) throw error
       const isEmitted = EMITTED.includes(-error.errno)
       // What a namespace has refused has no counterpart in Node, and is emitted whatever it is.
@@ -79,7 +82,7 @@ export class ProcessHandle extends AsyncResource implements Handle {
       errno = isEmitted || isThrown ? error.errno : -os.errno.EACCES
     } finally {
       // As libuv leaves it: where nothing was started, the streams are there and end.
-      const hasStreams = !this.#failed?.isThrown && !STREAMLESS.includes(-errno)
+      const hasStreams = !isRefused && !this.#failed?.isThrown && !STREAMLESS.includes(-errno)
       connect(stdio, pairs, hasStreams)
     }
     return errno

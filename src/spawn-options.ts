@@ -1,12 +1,12 @@
 import type { SpawnOptions as NodeSpawnOptions } from 'node:child_process'
 import { closeSync, statSync } from 'node:fs'
 import { types } from 'node:util'
-import type { IsolationRequest, Rlimit, SetupRequest, SpawnRequest } from '../binding.js'
+import type { IsolationRequest, JoinRequest, Rlimit, SetupRequest, SpawnRequest } from '../binding.js'
 import { capabilityNames, rlimitNames } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue, outOfRange } from './argument-errors.js'
 import { SIGKILL } from './constants.js'
 import { flagBits, type NamespaceType, namespaceBits } from './flags.js'
-import { type CheckedJoin, checkedJoin, type Join, openedJoin } from './join.js'
+import { type CheckedJoin, checkedJoin, type Join, joins, joinsAnother, openedJoin } from './join.js'
 import { checkedMounts, type MountSpec } from './mount-specs.js'
 import {
   type Creation,
@@ -39,7 +39,10 @@ export interface NamespaceSpawnOptions {
    * descriptor, which stays the caller's. `user` is entered first. setns(2)
    */
   join?: Join
-  /** Of a new user namespace; absent: none is written, and every id shows as 65534. user_namespaces(7) */
+  /**
+   * Of a new user namespace, but not of one that is created in another that is joined; absent: none is written, and every id shows
+   * as 65534. user_namespaces(7)
+   */
   uidMappings?: IdMappings
   gidMappings?: IdMappings
   /** Whether setgroups(2) is allowed in a new user namespace; `'deny'` where an ordinary user maps the own group alone. */
@@ -57,7 +60,7 @@ export interface NamespaceSpawnOptions {
   mounts?: readonly MountSpec[]
   /** A fresh /proc, or one at another path; by default wherever a pid and a mount namespace are created. proc(5) */
   proc?: boolean | string
-  /** In a UTS namespace that is created or joined: at most 64 bytes. sethostname(2) */
+  /** In a UTS namespace that is created, or joined and not our own: at most 64 bytes. sethostname(2) */
   hostname?: string
   domainname?: string
   /** In a new network namespace: `'none'` leaves `lo` down; `'loopback'` (default) brings it up. */
@@ -139,7 +142,14 @@ export interface Checked {
   /** Node's own options, each read once. */
   nodes: Record<string, unknown>
   /** Absent: none of this package's options is there. */
-  isolation?: { unopened: Unopened; join: CheckedJoin; cgroup: string | number | undefined }
+  isolation?: Isolation
+}
+
+interface Isolation {
+  given: Given
+  unopened: Unopened
+  join: CheckedJoin
+  cgroup: string | number | undefined
 }
 
 type Given = Readonly<Record<string, unknown>>
@@ -164,13 +174,14 @@ export function checkedSpawnOptions(value: unknown, isSync: boolean, caller: Cal
   if (given === undefined) return { nodes }
   const cgroup = checkedCgroup(given.cgroup, caller)
   const join = checkedJoin(given.join, caller)
-  return { nodes, isolation: { unopened: checkedIsolation(given, caller), join, cgroup } }
+  return { nodes, isolation: { given, unopened: checkedIsolation(given, caller), join, cgroup } }
 }
 
 /**
  * Calls `use` once the request says what it has to of namespaces and limits. The descriptors in that are open until it returns.
  *
- * @throws {Error} what open(2) and pidfd_open(2) say, with `step`.
+ * @throws {Error} what open(2) and pidfd_open(2) say, with `step`; `ERR_INVALID_ARG_VALUE`, where what is joined does not go with the
+ * rest.
  */
 export function withIsolation<T>(
   { isolation }: Checked,
@@ -179,12 +190,14 @@ export function withIsolation<T>(
   use: () => T,
 ): T {
   if (isolation === undefined) return use()
-  const { unopened, join, cgroup } = isolation
+  const { given, unopened, join, cgroup } = isolation
   const opened: number[] = []
   try {
-    const asked = bare<IsolationRequest>({ ...unopened, join: openedJoin(join, opened, caller) })
+    const joined = openedJoin(join, opened, caller)
+    if (join.length > 0) checkJoined(given, unopened.unshare, joined, caller)
+    const asked = bare<IsolationRequest>({ ...unopened, join: joined })
     if (cgroup !== undefined) {
-      asked.cgroup = openedCgroup(cgroup)
+      asked.cgroup = openedCgroup(cgroup, caller)
       if (typeof cgroup === 'string') opened.push(asked.cgroup)
     }
     request.isolation = asked
@@ -194,12 +207,28 @@ export function withIsolation<T>(
   }
 }
 
+/** What a pid, a path or a descriptor stands for is known once it is open: what depends on that is refused then. */
+function checkJoined(given: Given, unshare: number, joined: readonly JoinRequest[], caller: Caller): void {
+  const creation = creationBy(unshare)
+  if (joins(joined, 'pid')) refuseNestedPid(given, creation, caller)
+  if (joins(joined, 'user')) refuseMapsOfOthers(given, caller)
+  if (!joins(joined, 'mnt')) refuseNoDirectory(given.root, caller)
+  if (!creation.creates('uts') && !joinsAnother(joined, 'uts')) refuseHostNames(given, caller)
+}
+
+function creationBy(unshare: number): Creation {
+  return {
+    creates: (type) => (unshare & (namespaceBits.get(type) ?? 0)) !== 0,
+    asking: (type) => `unshare: ['${type}']`,
+  }
+}
+
 export function checkedIsolation(given: Given, caller: Caller): Unopened {
   const unshare = checkedUnshare(given.unshare, caller)
-  const creates = (type: NamespaceType) => (unshare & (namespaceBits.get(type) ?? 0)) !== 0
-  const creation: Creation = { creates, asking: (type) => `unshare: ['${type}']` }
-  refuseNestedPid(given, creation, caller)
+  const creation = creationBy(unshare)
+  if (names(given, 'pid')) refuseNestedPid(given, creation, caller)
   const maps = checkedMaps(given, creation, caller)
+  if (names(given, 'user')) refuseMapsOfOthers(given, caller)
   refuseOverlaps(maps, 'options', caller)
   const setup = bare<SetupRequest>({
     mounts: checkedMounts(given, creation, caller),
@@ -226,19 +255,43 @@ export function checkedIsolation(given: Given, caller: Caller): Unopened {
   if (propagation !== undefined) setup.propagation = propagation
   if (root !== undefined) isolation.root = root
   if (proc !== undefined) setup.proc = proc
-  for (const name of ['hostname', 'domainname'] as const) {
-    if (given[name] !== undefined) setup[name] = checkedHostname(name, given, creation, caller)
+  for (const name of HOST_NAMES) {
+    if (given[name] !== undefined) setup[name] = hostnameText(given[name], `options.${name}`, caller)
   }
+  if (!creation.creates('uts') && !mayJoin(given, 'uts')) refuseHostNames(given, caller)
   if (parentDeathSignal !== 0) isolation.parentDeathSignal = parentDeathSignal
   if (capabilities !== undefined) isolation.capabilities = capabilities
   if (seccomp !== undefined) isolation.seccomp = seccomp
   return isolation
 }
 
+/** Whether a namespace of this type is joined by name. */
+function names({ join }: Given, type: NamespaceType): boolean {
+  return isRecord(join) && Object.hasOwn(join, type) && join[type] !== undefined
+}
+
+/** The same, or by a pid alone, of which it is not known yet. */
+function mayJoin(given: Given, type: NamespaceType): boolean {
+  return typeof given.join === 'number' || names(given, type)
+}
+
 /** The kernel makes no pid namespace for a process that has entered one. */
 function refuseNestedPid({ join, unshare }: Given, { creates }: Creation, caller: Caller): void {
-  if (!creates('pid') || !isRecord(join) || join.pid === undefined) return
-  throw invalidArgValue('options.unshare', 'cannot have pid beside options.join.pid', unshare, caller)
+  if (!creates('pid')) return
+  const reason = isRecord(join)
+    ? 'cannot have pid beside options.join.pid'
+    : 'cannot have pid beside options.join, of a process in another pid namespace'
+  throw invalidArgValue('options.unshare', reason, unshare, caller)
+}
+
+/** The kernel takes maps from who is in the new user namespace's parent, and that is the one that is joined. */
+function refuseMapsOfOthers(given: Given, caller: Caller): void {
+  for (const name of ['uidMappings', 'gidMappings'] as const) {
+    if (given[name] === undefined) continue
+    const reason =
+      'cannot be written for a user namespace that is created in one that is joined, where this process is not'
+    throw invalidArgValue(`options.${name}`, reason, given[name], caller)
+  }
 }
 
 function checkedUnshare(value: unknown, caller: Caller): number {
@@ -306,15 +359,17 @@ function checkedPropagation(
   return propagation === 'unchanged' ? undefined : propagation
 }
 
-function checkedRoot({ root: value, join }: Given, caller: Caller): string | undefined {
-  if (value === undefined) return undefined
-  const root = path(value, 'options.root', caller)
+function checkedRoot(given: Given, caller: Caller): string | undefined {
+  if (given.root === undefined) return undefined
+  const root = path(given.root, 'options.root', caller)
   // In another mount namespace the path may lead elsewhere.
-  const isElsewhere = typeof join === 'number' || (isRecord(join) && join.mnt !== undefined)
-  if (!isElsewhere && isNoDirectory(root)) {
-    throw invalidArgValue('options.root', 'is no directory', root, caller)
-  }
+  if (!mayJoin(given, 'mnt')) refuseNoDirectory(root, caller)
   return root
+}
+
+function refuseNoDirectory(root: unknown, caller: Caller): void {
+  if (typeof root !== 'string' || !isNoDirectory(root)) return
+  throw invalidArgValue('options.root', 'is no directory', root, caller)
 }
 
 function isNoDirectory(file: string): boolean {
@@ -342,22 +397,17 @@ function checkedProc(value: unknown, creation: Creation, caller: Caller): string
   return value === true ? '/proc' : path(value, 'options.proc', caller)
 }
 
+const HOST_NAMES = ['hostname', 'domainname'] as const
 /** utsname(2): __NEW_UTS_LEN. */
 const LONGEST_HOSTNAME = 64
 
-function checkedHostname(
-  name: 'hostname' | 'domainname',
-  given: Given,
-  { creates }: Creation,
-  caller: Caller,
-): string {
-  const value = hostnameText(given[name], `options.${name}`, caller)
-  const { join } = given
-  if (!creates('uts') && typeof join !== 'number' && !(isRecord(join) && join.uts !== undefined)) {
-    const reason = "is for a UTS namespace that is created or joined: unshare: ['uts']"
-    throw invalidArgValue(`options.${name}`, reason, value, caller)
+/** The name of the namespace that this process is in is not one program's to change. */
+function refuseHostNames(given: Given, caller: Caller): void {
+  for (const name of HOST_NAMES) {
+    if (given[name] === undefined) continue
+    const reason = "is for a UTS namespace that is created, or joined and not our own: unshare: ['uts']"
+    throw invalidArgValue(`options.${name}`, reason, given[name], caller)
   }
-  return value
 }
 
 export function hostnameText(given: unknown, name: string, caller: Caller): string {

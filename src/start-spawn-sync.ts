@@ -39,7 +39,8 @@ export function startSpawnSync(
   try {
     ended = withIsolation(checked, request, caller, () => {
       const outcome = binding.spawnProcessSync(request, pipes, limits(nodes))
-      return unwrap(outcome, () => ({ hint: hints.spawn(request) }), caller)
+      const { status, ...rest } = unwrap(outcome, () => ({ hint: hints.spawn(request) }), caller)
+      return bare({ ...rest, status: bare(status) })
     })
   } catch (error) {
     if (!isSystemError(error)) throw error

@@ -1,6 +1,7 @@
 import { getSystemErrorMap } from 'node:util'
 import type { Failure } from '../binding.js'
 import type { Caller } from './argument-errors.js'
+import { bare } from './validate.js'
 
 /** The steps that a child goes through before its program or function starts; which one failed. */
 export type Step =
@@ -56,11 +57,8 @@ export function describe({ code, errno, reason }: Failure): [code: string, reaso
   return getSystemErrorMap().get(-errno) ?? [code, reason.charAt(0).toLowerCase() + reason.slice(1)]
 }
 
-export function systemCallError(
-  failure: Failure,
-  circumstances: Circumstances,
-  caller: Caller,
-): SystemCallError {
+export function systemCallError(refused: Failure, given: Circumstances, caller: Caller): SystemCallError {
+  const [failure, circumstances] = [bare(refused), bare(given)]
   const [code, reason] = describe(failure)
   const path =
     failure.thread === undefined ? (failure.path ?? circumstances.path) : `/proc/self/task/${failure.thread}`
@@ -77,9 +75,19 @@ export function systemCallError(
   if (dest !== undefined) error.dest = dest
   const step = circumstances.step?.(failure) ?? failure.step
   if (step !== undefined) error.step = step as Step
-  const hint = hintOf({ ...failure, code }, circumstances)
+  const hint = hintOf(bare({ ...failure, code }), circumstances)
   if (hint !== undefined) error.hint = hint
   return error
+}
+
+/** What open(2), called by node:fs, has refused, with what else is known of it. */
+export function openError(error: unknown, circumstances: Circumstances, caller: Caller): unknown {
+  if (!isSystemError(error)) return error
+  const { errno, syscall, message } = error
+  const { code = '', path } = error as NodeJS.ErrnoException
+  const failure = bare<Failure>({ code, errno: -errno, syscall, reason: message })
+  if (path !== undefined) failure.path = path
+  return systemCallError(failure, circumstances, caller)
 }
 
 /** A hint is a courtesy: where it cannot be found out, without /proc for one, the error is the same without it. */
@@ -124,5 +132,5 @@ export function execError(error: SystemError, call: string, file: string, args: 
 }
 
 function isFailure(outcome: unknown): outcome is Failure {
-  return typeof outcome === 'object' && outcome !== null && 'syscall' in outcome
+  return typeof outcome === 'object' && outcome !== null && Object.hasOwn(outcome, 'syscall')
 }

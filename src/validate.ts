@@ -69,17 +69,21 @@ export function isArray(value: unknown): value is unknown[] {
   }
 }
 
-/** An object of options: an unknown one is an error, since what a typo meant would silently be left out. */
+/**
+ * An object of options, without what somebody has put on Object.prototype: an unknown one is an error, since what a typo meant would
+ * silently be left out.
+ */
 export function options(
   value: unknown,
   name: string,
   known: readonly string[],
   caller: Caller,
 ): Record<string, unknown> {
-  if (value === undefined) return {}
+  if (value === undefined) return Object.create(null)
   if (!isRecord(value)) throw invalidArgType(name, 'an object', value, caller)
-  onlyKnown(value, name, known, caller)
-  return value
+  const own = bare(value)
+  onlyKnown(own, name, known, caller)
+  return own
 }
 
 /** An object with these properties alone: what somebody has put on Object.prototype is no option. */

@@ -19,6 +19,8 @@ use crate::failure::{Failure, Outcome, outcome};
 pub struct JoinRequest {
     pub fd: i32,
     pub nstype: u32,
+    /// What an error names.
+    pub path: String,
 }
 
 /// Something to mount.
@@ -248,6 +250,7 @@ impl TryFrom<IsolationRequest> for Setup {
     fn try_from(request: IsolationRequest) -> Result<Self> {
         Ok(Self {
             joins: request.join.iter().map(|join| (join.fd, flags(join.nstype))).collect(),
+            join_paths: request.join.into_iter().map(|join| c_string(join.path)).collect::<Result<_>>()?,
             unshare: flags(request.unshare),
             becomes_root: true,
             id_maps: id_maps(request.uid_mappings, request.gid_mappings, request.allow_setgroups)?,

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::env;
 use std::ffi::{CStr, CString, OsString};
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -25,6 +26,8 @@ use crate::plan::{Action, Row};
 pub struct Setup {
     /// Namespaces to enter: descriptors and types.
     pub joins: Vec<(RawFd, CloneFlags)>,
+    /// The files of those, in the same order, for whoever is told that one cannot be entered.
+    pub join_paths: Vec<CString>,
     /// Namespaces to create.
     pub unshare: CloneFlags,
     /// For a new user namespace.
@@ -167,21 +170,25 @@ impl Prepared<'_> {
     /// In two passes, as nsenter(1): what the caller may enter with the privileges that it has; then the user namespace, and
     /// what only it gives the privilege for.
     pub fn joining(&self) -> Vec<Row<'_>> {
-        let (setup, joins) = (self.setup, || self.setup.joins.iter().zip(&self.joined));
-        let user = setup.joins.iter().find(|(_, kind)| *kind == CloneFlags::NEWUSER);
+        let setup = self.setup;
+        let paths = || setup.join_paths.iter().map(|path| Some(path.as_c_str())).chain(iter::repeat(None));
+        let joins = || setup.joins.iter().zip(&self.joined).zip(paths());
+        let user = joins().find(|(((_, kind), _), _)| *kind == CloneFlags::NEWUSER);
         let leaving = Row::new(Step::Credentials, Action::LeaveGroups);
-        let Some((user, _)) = user else {
-            let joins = joins().map(|((fd, kind), _)| join(Action::Setns(*fd, *kind)));
+        let Some((((user, _), _), user_path)) = user else {
+            let joins = joins().map(|(((fd, kind), _), path)| join(Action::Setns(*fd, *kind), path));
             return joins.chain(self.leaves_groups.then_some(leaving)).collect();
         };
-        let others = || joins().filter(|((_, kind), _)| *kind != CloneFlags::NEWUSER);
-        let first = others().map(|((fd, kind), is_done)| join(Action::TrySetns(*fd, *kind, is_done)));
-        let last = others().map(|((fd, kind), is_done)| join(Action::SetnsUnless(*fd, *kind, is_done)));
+        let others = || joins().filter(|(((_, kind), _), _)| *kind != CloneFlags::NEWUSER);
+        let first =
+            others().map(|(((fd, kind), is_done), path)| join(Action::TrySetns(*fd, *kind, is_done), path));
+        let last = others()
+            .map(|(((fd, kind), is_done), path)| join(Action::SetnsUnless(*fd, *kind, is_done), path));
         first
             .chain([
                 leaving,
-                join(Action::Setns(*user, CloneFlags::NEWUSER)),
-                join(Action::LeaveUnmapped { uid: setup.uid, gid: setup.gid }),
+                join(Action::Setns(*user, CloneFlags::NEWUSER), user_path),
+                join(Action::LeaveUnmapped { uid: setup.uid, gid: setup.gid }, None),
             ])
             .chain(last)
             .collect()
@@ -286,6 +293,6 @@ fn open_proc() -> Result<OwnedFd, StepFailure> {
         .map_err(|errno| StepFailure::at(Step::TimeOffsets, Failure::new("open", errno), "/proc"))
 }
 
-fn join(action: Action<'_>) -> Row<'_> {
-    Row::new(Step::Join, action)
+fn join<'a>(action: Action<'a>, path: Option<&'a CStr>) -> Row<'a> {
+    Row { path, ..Row::new(Step::Join, action) }
 }

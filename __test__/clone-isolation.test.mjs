@@ -990,6 +990,67 @@ for (const [which, { end, code }] of Object.entries(endings)) {
   }
 }
 
+for (const flags of [[], ['CLONE_FILES']]) {
+  test(`What wraps process.emit and process.reallyExit, as signal-exit does, hears of the parent's exit alone: ${flags[0] ?? 'no flags'}`, async (t) => {
+    const act = async ({ lib, clone, say }, flags) => {
+      const { emit, reallyExit } = process
+      process.emit = function (event, ...rest) {
+        if (event === 'exit') say(`emits exit ${rest}`)
+        return emit.call(this, event, ...rest)
+      }
+      process.reallyExit = function (code) {
+        say(`exits with ${code}`)
+        return reallyExit.call(this, code)
+      }
+      const deed = () => {
+        process.on('exit', (code) => say(`listener ${code}`))
+        return 3
+      }
+      const bits = flags.reduce((bits, name) => bits | lib[name], 0)
+      const { code } = await clone(deed, { flags: bits }).wait()
+      say(`has waited for ${code}`)
+      process.exit(0)
+    }
+    const { parent, child } = await startScript(t, act, { arg: flags }).ended
+    t.deepEqual(parent, ['emits exit 0', 'exits with 0', 'has waited for 3'])
+    t.deepEqual(child, ['listener 3'])
+  })
+}
+
+for (const [what, deed, code] of [
+  ['returns', '() => 3', 3],
+  ['throws', "() => { throw new Error('thrown') }", 1],
+  ['throws later', "() => new Promise(() => setTimeout(() => { throw new Error('thrown') }))", 1],
+]) {
+  test(`In domains with listeners the child is in none, and its end is its own where it ${what}`, async (t) => {
+    const act = async ({ clone, say, use }, deed) => {
+      const [outer, inner] = ['outer', 'inner'].map((name) =>
+        use('domain')
+          .create()
+          .on('error', ({ message }) => say(`${name} ${message}`)),
+      )
+      // biome-ignore lint/security/noGlobalEval: it comes as text, from the test.
+      const fn = globalThis.eval(`(${deed})`)
+      const own = () => {
+        say(`in ${process.domain ?? 'none'}`)
+        return fn()
+      }
+      const { code } = await outer.run(() => inner.run(() => clone(own))).wait()
+      inner.run(() =>
+        process.nextTick(() => {
+          throw new Error('of the parent')
+        }),
+      )
+      await new Promise((resolve) => setImmediate(resolve))
+      return code
+    }
+    const { parent, child, value } = await scene(t, act, { arg: deed })
+    t.is(value, code)
+    t.deepEqual(parent, ['inner of the parent'])
+    t.deepEqual(child, ['in none'])
+  })
+}
+
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGALRM']) {
   test(`${signal} has its default effect in the child until its function listens; the parent goes on listening`, async (t) => {
     const { parent, child, value } = await scene(

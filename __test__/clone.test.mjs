@@ -119,9 +119,11 @@ test('a function that waits, and a thenable, give the status that they come to',
     // biome-ignore lint/suspicious/noThenProperty: it is meant to be one.
     async () => ({ then: (resolve) => process.nextTick(resolve, 6) }),
     () => {},
+    // biome-ignore lint/suspicious/noThenProperty: it is meant to be one.
+    () => Object.assign(() => {}, { then: (resolve) => setImmediate(resolve, 5) }),
     async () => {},
   ]
-  t.deepEqual(await ends(fns), [9, 8, 6, 0, 0].map(exited))
+  t.deepEqual(await ends(fns), [9, 8, 6, 0, 5, 0].map(exited))
 })
 
 test('any other value is a TypeError in the child', async (t) => {

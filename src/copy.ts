@@ -24,6 +24,7 @@ const UNSETTLED = 13
 
 /** What a copy changes of `process`, also what @types/node does not have; {@link standIn} has another. */
 interface Host extends EventEmitter {
+  domain?: { exit(): void } | null
   exitCode?: number | string | null | undefined
   channel?: unknown
   _exiting?: boolean
@@ -56,7 +57,7 @@ export function rehearse(internals: NodeInternals): void {
 function standIn(): Place {
   const none = () => []
   const host = Object.assign(new EventEmitter(), {
-    ...{ stdout: undefined, stderr: undefined, stdin: undefined, setuid: ignore },
+    ...{ stdout: undefined, stderr: undefined, stdin: undefined, setuid: ignore, domain: null },
     reallyExit: ignore,
     hasUncaughtExceptionCaptureCallback: () => node.hasUncaughtExceptionCaptureCallback() && false,
     setUncaughtExceptionCaptureCallback: ignore,
@@ -145,6 +146,7 @@ export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void 
 /** The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. */
 export function goOn(body: Body, pid: number, internals: NodeInternals, place = HERE): never {
   try {
+    leaveListeners(place.host)
     StartedProcess.disown(place.processes)
     const resource = new place.Resource('clone')
     begin(place, pid, internals, () => resource.runInAsyncScope(body), resource.asyncId())
@@ -186,6 +188,7 @@ function waitForTheEnd(): never {
 /** With the parent's descriptors there is no event loop: it would take from the parent's. */
 export function goOnSynchronously(body: Body, pid: number, internals: NodeInternals): never {
   hasEventLoop = false
+  leaveListeners(node)
   // The listeners for signals are not closed, as that would be done in the parent's loop.
   node._events = Object.create(null)
   adoptIdentity(node, pid)
@@ -259,9 +262,8 @@ function end(host: Host, code: number): never {
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function'
-  )
+  const mayBe = (typeof value === 'object' && value !== null) || typeof value === 'function'
+  return mayBe && typeof (value as { then?: unknown }).then === 'function'
 }
 
 function status(host: Host, result: unknown): number {
@@ -361,6 +363,17 @@ function adoptCredentials(host: Record<string, Change | undefined>): void {
       check(binding.renewThreadIds(), () => ({}), renewed)
       return change.apply(this, args)
     }
+  }
+}
+
+/** What hears of events without being among the listeners of `process`: what wraps its `emit`, and the parent's domains. */
+function leaveListeners(host: Host): void {
+  Reflect.deleteProperty(host, 'emit')
+  while (host.domain) {
+    const { domain } = host
+    // One that nobody has entered stays where it was put.
+    host.domain = null
+    domain.exit()
   }
 }
 

@@ -24,11 +24,14 @@ export interface MountSpec {
     | 'overlay'
     | 'dev'
     | (string & {})
-  /** Of a bind mount, the path outside of the new root. */
+  /** Of a bind mount, the path outside of the new root, from where this process is. */
   source?: string
   /** Inside of the new root, where symbolic links are resolved too. */
   target: string
-  /** `ro`, `nosuid`, `nodev`, `noexec`, `rbind`, `private` …, and file-system options such as `size=64m`. */
+  /**
+   * `ro`, `nosuid`, `nodev`, `noexec`, `rbind`, `private` …, and file-system options such as `size=64m`. Of `'bind'` and `'dev'` those
+   * of a mount alone.
+   */
   options?: readonly string[]
   /** Create `target` where it is missing (default true under a new root). */
   create?: boolean

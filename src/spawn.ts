@@ -20,7 +20,7 @@ export type Spawned<T extends ChildProcess = ChildProcess> = T & { readonly pidf
  * Wrong arguments throw, as Node's do: `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_INVALID_ARG_VALUE` (an unknown option,
  * name or type; options that contradict each other), `ERR_UNKNOWN_SIGNAL`. What the system refuses is an 'error' event, of exec
  * itself in Node's own shape (`spawn x ENOENT`, syscall `spawn x`, path, spawnargs) with `step` 'exec'; of an earlier step a
- * {@link SystemCallError} with that step, and with spawnargs. A start that failed leaves nothing behind.
+ * {@link SystemCallError} with that step, and with spawnargs. A start that failed leaves nothing behind but what docs/spawn.md names.
  *
  * With none of this package's own options, errors that Node throws are thrown: those with other codes than `EACCES`,
  * `EAGAIN`, `EMFILE`, `ENFILE` and `ENOENT`.

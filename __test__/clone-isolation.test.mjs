@@ -400,6 +400,53 @@ test("Look-ups, keys, random bytes and compression that are under way complete i
   t.deepEqual(child, [...kinds.map((kind) => `child's ${kind}`), ...bystander])
 })
 
+test("Queries of dns that are under way are answered in the parent alone, and the child's own there", async (t) => {
+  const act = async ({ clone, say, until, stay, settled, leave, use }) => {
+    const dns = use('dns')
+    const server = use('dgram').createSocket('udp4')
+    const asked = []
+    server.on('message', (query, { port, address }) => asked.push({ query, port, address }))
+    await new Promise((resolve) => server.bind(0, '127.0.0.1', resolve))
+    const answer = ({ query, port, address }) => {
+      const question = query.subarray(12, query.indexOf(0, 12) + 5)
+      const header = Buffer.from([...query.subarray(0, 2), 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])
+      const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77])
+      server.send(Buffer.concat([header, question, record]), port, address)
+    }
+    const servers = [`127.0.0.1:${server.address().port}`]
+    dns.setServers(servers)
+    const { resolve4 } = dns
+    const callback = (what) => (error, found) => say(`${what} ${error ?? found}`)
+    resolve4('callback.example', callback("parent's"))
+    dns.promises.resolve4('promise.example').then((found) => say(`parent's promise ${found}`))
+    await until(() => asked.length === 2)
+    const it = clone(
+      stay(async () => {
+        say(`servers ${dns.getServers()[0] === servers[0]}`)
+        await new Promise((resolve) => {
+          resolve4('child.example', (error, found) => resolve(callback("child's")(error, found)))
+        })
+        say(`child's promise ${await dns.promises.resolve4('other.example')}`)
+      }),
+    )
+    // The parent's are left open until the child has been answered.
+    for (let answered = 2; answered < 4; answered++) {
+      await until(() => asked.slice(2).filter(isChilds).length === answered - 1)
+      answer(asked.slice(2).filter(isChilds).at(-1))
+    }
+    function isChilds({ query }) {
+      return /child|other/.test(query.toString('latin1'))
+    }
+    for (const one of asked.slice(0, 2)) answer(one)
+    await settled(2)
+    await leave(it)
+    server.close()
+  }
+  const { parent, child } = await scene(t, act)
+  t.deepEqual(parent, ["parent's 192.0.2.77", "parent's promise 192.0.2.77"])
+  t.deepEqual(child, ["child's 192.0.2.77", "child's promise 192.0.2.77", 'goes', 'servers true', 'stays'])
+})
+
 test('Four threads of the pool that are stuck are EBUSY, with a hint; with three the child has a pool that works', async (t) => {
   const act = async ({ clone, fs, cp, place, say, until, leave, stay }) => {
     const stuck = () => {

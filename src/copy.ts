@@ -2,7 +2,6 @@
 import binding = require('../binding.js')
 
 import { AsyncResource } from 'node:async_hooks'
-import { getServers, setServers } from 'node:dns'
 import { EventEmitter } from 'node:events'
 import { createReadStream, fstatSync } from 'node:fs'
 import { Socket } from 'node:net'
@@ -163,6 +162,7 @@ export function goOn(body: Body, pid: number, internals: NodeInternals, place = 
 function begin(place: Place, pid: number, internals: NodeInternals, body: Body, latest: number): void {
   internals.drop()
   adopt(place, pid, latest)
+  internals.renewResolver()
   internals.reseed()
   isSettled = false
   let isOver = false
@@ -289,11 +289,7 @@ function invalidReturn(expected: string, value: unknown): Error {
 }
 
 function adopt({ host, globals, workers }: Place, pid: number, latest: number): void {
-  let resolves = false
-  for (const request of host._getActiveRequests()) {
-    request.oncomplete = ignore
-    resolves ||= request.constructor.name === 'QueryReqWrap'
-  }
+  for (const request of host._getActiveRequests()) request.oncomplete = ignore
   const handles = host._getActiveHandles()
   const streams = handles.filter((handle) => handle instanceof Duplex)
   for (const port of handles) if (port instanceof MessagePort) drain(port)
@@ -308,8 +304,6 @@ function adopt({ host, globals, workers }: Place, pid: number, latest: number): 
   for (const stream of streams) if (isStandard(stream)) void process[stream.fd === 1 ? 'stdout' : 'stderr']
   leaveChannel(host)
   adoptDispatchers(globals)
-  // The resolver's sockets are the parent's while it has queries under way.
-  if (resolves) setServers(getServers())
 }
 
 /** What waits in it has been sent to the parent. */

@@ -7,7 +7,7 @@ import { createReadStream, fstatSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { Duplex, Writable } from 'node:stream'
 import { isatty, ReadStream } from 'node:tty'
-import { inspect } from 'node:util'
+import { inspect, types } from 'node:util'
 import { MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import type { Failure } from '../binding.js'
 import { withCode } from './argument-errors.js'
@@ -81,7 +81,11 @@ function standIn(): Place {
   host.on('exit', ignore)
   const now = (callback: () => unknown) => callback()
   const ticks: (() => void)[] = []
-  class Agent {}
+  class Agent {
+    constructor() {
+      Object.assign(this, { [Symbol('options')]: {}, [Symbol('factory')]: ignore })
+    }
+  }
   class Silent extends AsyncResource {
     override runInAsyncScope = now as AsyncResource['runInAsyncScope']
   }
@@ -442,11 +446,14 @@ function leaveChannel(host: Host): void {
     enumerable: true,
     writable: true,
   })
+  // Servers of a worker listen where its primary does, which would be asked over the channel.
+  const cluster: typeof import('node:cluster').default = require('node:cluster')
+  Object.assign(cluster, { isWorker: false, isPrimary: true, isMaster: true, worker: undefined })
 }
 
 type Dispatcher = { constructor: new (...args: unknown[]) => Dispatcher }
 
-/** What keeps connections of the parent's begins anew; one of a user's own class that wants arguments stays. */
+/** What keeps connections of the parent's begins anew, with its options; one whose options cannot be known stays. */
 function adoptDispatchers(holder: object): void {
   const globals = holder as Record<symbol, Dispatcher | undefined>
   const symbols = Object.getOwnPropertySymbols(globals).filter((symbol) =>
@@ -468,14 +475,20 @@ function adoptDispatchers(holder: object): void {
 }
 
 function renewed(like: Dispatcher | undefined, agent: Dispatcher | undefined): Dispatcher | undefined {
-  for (const args of [[], [agent]]) {
-    try {
-      if (like) return new like.constructor(...args)
-    } catch {
-      // It wants others.
-    }
+  // A composed one shows the constructor of what it wraps.
+  if (like === undefined || types.isProxy(like)) return undefined
+  const Class = like.constructor
+  if (Class.name === 'Dispatcher1Wrapper') return agent && new Class(agent)
+  // A class of somebody's own that extends it may want other arguments.
+  if (Class.name !== 'Agent') return undefined
+  const kept: Record<string, unknown> = {}
+  for (const symbol of Object.getOwnPropertySymbols(like)) {
+    const { description } = symbol
+    const value = (like as unknown as Record<symbol, unknown>)[symbol]
+    if (description === 'options') Object.assign(kept, value)
+    else if (description === 'factory' || description === 'maxRedirections') kept[description] = value
   }
-  return undefined
+  return kept.factory ? new Class(kept) : undefined
 }
 
 interface Output extends Writable {

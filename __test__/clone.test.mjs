@@ -1173,6 +1173,64 @@ test("in a listener of process's 'exit', where no event loop turns any more, it 
   }
 })
 
+const ABORT = '--abort-on-uncaught-exception'
+const refusing = ({ lib, fs }) => {
+  // What a Worker, or a program that this one starts, would get is not this process's.
+  process.env.NODE_OPTIONS = ''
+  const children = () =>
+    fs
+      .readdirSync('/proc/self/task')
+      .map((tid) => fs.readFileSync(`/proc/self/task/${tid}/children`, 'utf8'))
+      .join('')
+  const before = fs.readdirSync('/proc/self/fd').length
+  const codes = [1, 2].map(() => {
+    try {
+      const child = lib.clone(() => {})
+      return child.waitSync()
+    } catch ({ code, syscall, step, hint }) {
+      return { code, syscall, step, hint }
+    }
+  })
+  return { codes, left: children(), opened: fs.readdirSync('/proc/self/fd').length - before }
+}
+
+for (const [how, options] of [
+  ['an argument', { execArgv: [ABORT] }],
+  [
+    'NODE_OPTIONS',
+    { env: { NODE_OPTIONS: `--no-warnings ${ABORT.replaceAll('-', '_').replace('__', '--')}` } },
+  ],
+]) {
+  test(`a Node that ${ABORT} as ${how} would abort in every child refuses, and says why`, async (t) => {
+    const { codes, left, opened } = await inProcess(refusing, { with: { wrap: [], ...options } })
+    for (const refused of codes) {
+      t.like(refused, { code: 'ENOTSUP', syscall: 'clone', step: 'clone' })
+      t.regex(refused.hint, /--abort-on-uncaught-exception/)
+    }
+    t.deepEqual([left, opened], ['', 0])
+  })
+}
+
+test(`a Node in which --no-abort-on-uncaught-exception follows, or whose NODE_OPTIONS has changed since, clones`, async (t) => {
+  const execArgv = [ABORT, '--no-abort-on-uncaught-exception']
+  const { codes } = await inProcess(refusing, { with: { wrap: [], execArgv } })
+  const changed = await parent(({ lib }, abort) => {
+    process.env.NODE_OPTIONS = abort
+    process.env.UV_USE_IO_URING = '1'
+    return lib.clone(() => 3).waitSync().code
+  }, ABORT)
+  t.deepEqual([codes[0].code, changed], [0, 3])
+})
+
+test('with UV_USE_IO_URING=1 a Node whose libuv would share its rings refuses, and says why; others clone', async (t) => {
+  const { codes } = await inProcess(refusing, { with: { wrap: [], env: { UV_USE_IO_URING: '1' } } })
+  const [, minor] = process.versions.uv.split('.')
+  if (minor < 49) {
+    t.like(codes[0], { code: 'ENOTSUP', syscall: 'clone', step: 'clone' })
+    t.regex(codes[0].hint, /UV_USE_IO_URING/)
+  } else t.deepEqual(codes[0], { code: 0, signal: null })
+})
+
 test('what stands behind the call, in the callers too, does not run in the child', async (t) => {
   const { output } = await script(`${SAY}
     const inner = () => {

@@ -571,6 +571,51 @@ test('console.log of many lines arrives whole and once, on a terminal', async (t
   t.true(output.replaceAll('\r\n', '\n') === NUMBERED)
 })
 
+const RAW_ENDS = {
+  returns: '3',
+  'calls process.exit': 'process.exit(3)',
+  'waits for what never comes': '(process.stdin.unref(), new Promise(() => {}))',
+  throws: "(() => { throw new Error('thrown') })()",
+}
+
+for (const [how, end] of Object.entries(RAW_ENDS)) {
+  test(`a terminal that the child has set to raw mode is as it was before where it ${how}`, async (t) => {
+    const file = path.join(temporaryDirectory(t), 'main.cjs')
+    writeFileSync(
+      file,
+      `const { clone } = require(${JSON.stringify(LIBRARY)})
+      const { execFileSync } = require('node:child_process')
+      const { openSync, writeFileSync } = require('node:fs')
+      const look = () => /(-?)icanon/.exec(execFileSync('stty', ['-a'], { stdio: [openSync('/dev/tty'), 'pipe', 'inherit'] }))[0]
+      const seen = []
+      const run = () => {
+        clone(() => {
+          process.stdin.setRawMode(true)
+          writeFileSync(process.argv[2], look())
+          return ${end}
+        }).waitSync()
+        seen.push(look())
+      }
+      run()
+      process.stdin.setRawMode(true)
+      run()
+      process.stdin.setRawMode(false)
+      seen.push(look(), require('node:fs').readFileSync(process.argv[2], 'utf8'))
+      writeFileSync(process.argv[2], JSON.stringify(seen))`,
+    )
+    const words = ['script', '-qec', `'${process.execPath}' '${file}' '${file}.seen'`, '/dev/null']
+    const ended = await program(words).catch((error) => ({ errors: `${error}` }))
+    if (!available(t, ended.code !== undefined, `script(1): ${ended.errors}`)) return
+    t.is(ended.code, 0, ended.output)
+    // Its own, while it runs, is raw; after it that of the parent holds.
+    const [first, second, own, inChild] = JSON.parse(readFileSync(`${file}.seen`, 'utf8'))
+    t.deepEqual(
+      { first, second, own, inChild },
+      { first: 'icanon', second: '-icanon', own: 'icanon', inChild: '-icanon' },
+    )
+  })
+}
+
 test('what the parent has written, and its reader has not taken yet, arrives once beside the output of the child', async (t) => {
   const { output } = await script(
     `${CHATTY}chat()

@@ -350,7 +350,10 @@ function adoptIdentity(host: Host, pid: number): void {
   host._exiting = false
   host.exitCode = undefined
   // Node's own ends threads that are not here.
-  host.reallyExit = binding.exitNow
+  host.reallyExit = (code) => {
+    restoreTerminal()
+    binding.exitNow(code)
+  }
   adoptOutput(host, 'stdout', 1)
   adoptOutput(host, 'stderr', 2)
   adoptInput(host)
@@ -409,6 +412,7 @@ function removeListeners(host: Host): void {
   }
   host.prependListener('beforeExit', onBeforeExit)
   const onExit = (code: number) => {
+    restoreTerminal()
     // Behind the listeners of `exit` Node takes down what is not here.
     if (isFatal) return
     host.removeListener('exit', onExit)
@@ -529,16 +533,25 @@ function synchronous(stream: Output, fd: number): Output {
   return stream
 }
 
+let input: (typeof process.stdin & { isRaw?: boolean }) | undefined
+
 /** The parent may have been reading. */
 function adoptInput(host: Host): void {
   const original = Object.getOwnPropertyDescriptor(host, 'stdin')
   if (!original?.configurable) return
-  let stream: typeof process.stdin | undefined
+  input = undefined
   const get = () => {
-    stream ??= openInput()
-    return stream
+    input ??= openInput()
+    return input
   }
   Object.defineProperty(host, 'stdin', { get, enumerable: true, configurable: true })
+}
+
+/** As Node does at its end, to the mode in which the child has found it: that of the parent, where it was raw already. */
+function restoreTerminal(): void {
+  if (!input?.isRaw || input.destroyed) return
+  // A terminal that has hung up has no mode.
+  input.on('error', ignore).setRawMode(false)
 }
 
 function openInput(): typeof process.stdin {

@@ -400,6 +400,53 @@ test("Look-ups, keys, random bytes and compression that are under way complete i
   t.deepEqual(child, [...kinds.map((kind) => `child's ${kind}`), ...bystander])
 })
 
+test("Queries of dns that are under way are answered in the parent alone, and the child's own there", async (t) => {
+  const act = async ({ clone, say, until, stay, settled, leave, use }) => {
+    const dns = use('dns')
+    const server = use('dgram').createSocket('udp4')
+    const asked = []
+    server.on('message', (query, { port, address }) => asked.push({ query, port, address }))
+    await new Promise((resolve) => server.bind(0, '127.0.0.1', resolve))
+    const answer = ({ query, port, address }) => {
+      const question = query.subarray(12, query.indexOf(0, 12) + 5)
+      const header = Buffer.from([...query.subarray(0, 2), 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])
+      const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77])
+      server.send(Buffer.concat([header, question, record]), port, address)
+    }
+    const servers = [`127.0.0.1:${server.address().port}`]
+    dns.setServers(servers)
+    const { resolve4 } = dns
+    const callback = (what) => (error, found) => say(`${what} ${error ?? found}`)
+    resolve4('callback.example', callback("parent's"))
+    dns.promises.resolve4('promise.example').then((found) => say(`parent's promise ${found}`))
+    await until(() => asked.length === 2)
+    const it = clone(
+      stay(async () => {
+        say(`servers ${dns.getServers()[0] === servers[0]}`)
+        await new Promise((resolve) => {
+          resolve4('child.example', (error, found) => resolve(callback("child's")(error, found)))
+        })
+        say(`child's promise ${await dns.promises.resolve4('other.example')}`)
+      }),
+    )
+    // The parent's are left open until the child has been answered.
+    for (let answered = 2; answered < 4; answered++) {
+      await until(() => asked.slice(2).filter(isChilds).length === answered - 1)
+      answer(asked.slice(2).filter(isChilds).at(-1))
+    }
+    function isChilds({ query }) {
+      return /child|other/.test(query.toString('latin1'))
+    }
+    for (const one of asked.slice(0, 2)) answer(one)
+    await settled(2)
+    await leave(it)
+    server.close()
+  }
+  const { parent, child } = await scene(t, act)
+  t.deepEqual(parent, ["parent's 192.0.2.77", "parent's promise 192.0.2.77"])
+  t.deepEqual(child, ["child's 192.0.2.77", "child's promise 192.0.2.77", 'goes', 'servers true', 'stays'])
+})
+
 test('Four threads of the pool that are stuck are EBUSY, with a hint; with three the child has a pool that works', async (t) => {
   const act = async ({ clone, fs, cp, place, say, until, leave, stay }) => {
     const stuck = () => {
@@ -931,6 +978,84 @@ test("The channel of a forked process is the parent's: the child has no process.
   t.deepEqual(parent, ['disconnect', 'message hello'])
   t.deepEqual(child, ['goes', 'stays', 'undefined false undefined'])
 })
+
+test("A clone of a cluster's worker is none, and listens by itself", async (t) => {
+  const act = async ({ clone, fs, place, say, until, use }) => {
+    const cluster = use('cluster')
+    const child = clone(async () => {
+      const server = use('net').createServer((socket) => socket.end(`${process.pid}`))
+      await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+      fs.writeFileSync(place('port'), `${server.address().port}`)
+      say(`${cluster.isWorker} ${cluster.isPrimary} ${cluster.isMaster}`)
+      await new Promise((resolve) => server.once('connection', (socket) => socket.once('close', resolve)))
+    })
+    await until(() => fs.existsSync(place('port')))
+    const socket = use('net').connect(Number(fs.readFileSync(place('port'), 'utf8')), '127.0.0.1')
+    let text = ''
+    for await (const chunk of socket) text += chunk
+    say(`connected to ${text === `${child.pid}`}, ${cluster.isWorker}`)
+    const { code } = await child.wait()
+    process.exit(code)
+  }
+  const directory = temporaryDirectory(t)
+  const worker = path.join(directory, 'worker.cjs')
+  const words = JSON.stringify({ act: act.toString(), directory, slowness })
+  const given = `{ lib: require(${JSON.stringify(library)}), fs: require('node:fs') }`
+  writeFileSync(worker, `(${stage})(${given}, ${words})`)
+  const primary = (_, exec) => {
+    const cluster = process.getBuiltinModule('node:cluster')
+    cluster.setupPrimary({ exec })
+    return new Promise((resolve) => cluster.fork().once('exit', (code, signal) => resolve(signal ?? code)))
+  }
+  t.is(await inTurn(() => inProcess(primary, { with: { wrap: [] } }, worker)), 0)
+  const { parent, child } = heard(directory)
+  t.deepEqual(parent, ['connected to true, true'])
+  t.deepEqual(child, ['false true true'])
+})
+
+const dispatchers = {
+  'with options of its own': [
+    'new Agent({ maxOrigins: 7, maxRedirections: 3, connect: { timeout: 5 }, factory })',
+    'is new',
+  ],
+  'that extends it': [
+    'new (class Own extends Agent { constructor(policy) { super({ headersTimeout: policy }) } })(9)',
+    'is the same',
+  ],
+  'that is wrapped': ['new Proxy(new Agent({ headersTimeout: 9 }), {})', 'is the same'],
+}
+
+for (const [which, [source, what]] of Object.entries(dispatchers)) {
+  test(`In the child the dispatcher of fetch ${which} ${what}, and has its options`, async (t) => {
+    const act = async ({ clone, say, stay, leave }, source) => {
+      await fetch('http://127.0.0.1:1').catch(() => {})
+      const [one, two] = [1, 2].map((version) => Symbol.for(`undici.globalDispatcher.${version}`))
+      const { constructor: Agent } = globalThis[two] ?? globalThis[one]
+      const factory = () => 'made by it'
+      // biome-ignore lint/security/noGlobalEval: it comes as text, from the test.
+      const given = globalThis.eval(`(Agent, factory) => ${source}`)(Agent, factory)
+      globalThis[one] = given
+      const of = (name) => {
+        const { [one]: it } = globalThis
+        return it[Object.getOwnPropertySymbols(it).find(({ description }) => description === name)]
+      }
+      const look = () => {
+        const { headersTimeout, connect } = of('options')
+        const it = {
+          headersTimeout,
+          connect,
+          factory: of('factory') === factory,
+          more: of('maxRedirections'),
+        }
+        say(`${globalThis[one] === given ? 'is the same' : 'is new'} ${JSON.stringify(it)}`)
+      }
+      look()
+      await leave(clone(stay(look)))
+    }
+    const { parent, child } = await scene(t, act, { arg: source })
+    t.deepEqual(child.at(1), parent[0].replace('is the same', what))
+  })
+}
 
 // ─── listeners of process, signals, exit handlers ──────────────────────────────────────────────
 

@@ -571,6 +571,51 @@ test('console.log of many lines arrives whole and once, on a terminal', async (t
   t.true(output.replaceAll('\r\n', '\n') === NUMBERED)
 })
 
+const RAW_ENDS = {
+  returns: '3',
+  'calls process.exit': 'process.exit(3)',
+  'waits for what never comes': '(process.stdin.unref(), new Promise(() => {}))',
+  throws: "(() => { throw new Error('thrown') })()",
+}
+
+for (const [how, end] of Object.entries(RAW_ENDS)) {
+  test(`a terminal that the child has set to raw mode is as it was before where it ${how}`, async (t) => {
+    const file = path.join(temporaryDirectory(t), 'main.cjs')
+    writeFileSync(
+      file,
+      `const { clone } = require(${JSON.stringify(LIBRARY)})
+      const { execFileSync } = require('node:child_process')
+      const { openSync, writeFileSync } = require('node:fs')
+      const look = () => /(-?)icanon/.exec(execFileSync('stty', ['-a'], { stdio: [openSync('/dev/tty'), 'pipe', 'inherit'] }))[0]
+      const seen = []
+      const run = () => {
+        clone(() => {
+          process.stdin.setRawMode(true)
+          writeFileSync(process.argv[2], look())
+          return ${end}
+        }).waitSync()
+        seen.push(look())
+      }
+      run()
+      process.stdin.setRawMode(true)
+      run()
+      process.stdin.setRawMode(false)
+      seen.push(look(), require('node:fs').readFileSync(process.argv[2], 'utf8'))
+      writeFileSync(process.argv[2], JSON.stringify(seen))`,
+    )
+    const words = ['script', '-qec', `'${process.execPath}' '${file}' '${file}.seen'`, '/dev/null']
+    const ended = await program(words).catch((error) => ({ errors: `${error}` }))
+    if (!available(t, ended.code !== undefined, `script(1): ${ended.errors}`)) return
+    t.is(ended.code, 0, ended.output)
+    // Its own, while it runs, is raw; after it that of the parent holds.
+    const [first, second, own, inChild] = JSON.parse(readFileSync(`${file}.seen`, 'utf8'))
+    t.deepEqual(
+      { first, second, own, inChild },
+      { first: 'icanon', second: '-icanon', own: 'icanon', inChild: '-icanon' },
+    )
+  })
+}
+
 test('what the parent has written, and its reader has not taken yet, arrives once beside the output of the child', async (t) => {
   const { output } = await script(
     `${CHATTY}chat()
@@ -1171,6 +1216,64 @@ test("in a listener of process's 'exit', where no event loop turns any more, it 
     t.regex(output, /^ENOTSUP clone .*'beforeExit'\nparent\n$/, end)
     t.deepEqual([code, errors], [0, ''], end)
   }
+})
+
+const ABORT = '--abort-on-uncaught-exception'
+const refusing = ({ lib, fs }) => {
+  // What a Worker, or a program that this one starts, would get is not this process's.
+  process.env.NODE_OPTIONS = ''
+  const children = () =>
+    fs
+      .readdirSync('/proc/self/task')
+      .map((tid) => fs.readFileSync(`/proc/self/task/${tid}/children`, 'utf8'))
+      .join('')
+  const before = fs.readdirSync('/proc/self/fd').length
+  const codes = [1, 2].map(() => {
+    try {
+      const child = lib.clone(() => {})
+      return child.waitSync()
+    } catch ({ code, syscall, step, hint }) {
+      return { code, syscall, step, hint }
+    }
+  })
+  return { codes, left: children(), opened: fs.readdirSync('/proc/self/fd').length - before }
+}
+
+for (const [how, options] of [
+  ['an argument', { execArgv: [ABORT] }],
+  [
+    'NODE_OPTIONS',
+    { env: { NODE_OPTIONS: `--no-warnings ${ABORT.replaceAll('-', '_').replace('__', '--')}` } },
+  ],
+]) {
+  test(`a Node that ${ABORT} as ${how} would abort in every child refuses, and says why`, async (t) => {
+    const { codes, left, opened } = await inProcess(refusing, { with: { wrap: [], ...options } })
+    for (const refused of codes) {
+      t.like(refused, { code: 'ENOTSUP', syscall: 'clone', step: 'clone' })
+      t.regex(refused.hint, /--abort-on-uncaught-exception/)
+    }
+    t.deepEqual([left, opened], ['', 0])
+  })
+}
+
+test(`a Node in which --no-abort-on-uncaught-exception follows, or whose NODE_OPTIONS has changed since, clones`, async (t) => {
+  const execArgv = [ABORT, '--no-abort-on-uncaught-exception']
+  const { codes } = await inProcess(refusing, { with: { wrap: [], execArgv } })
+  const changed = await parent(({ lib }, abort) => {
+    process.env.NODE_OPTIONS = abort
+    process.env.UV_USE_IO_URING = '1'
+    return lib.clone(() => 3).waitSync().code
+  }, ABORT)
+  t.deepEqual([codes[0].code, changed], [0, 3])
+})
+
+test('with UV_USE_IO_URING=1 a Node whose libuv would share its rings refuses, and says why; others clone', async (t) => {
+  const { codes } = await inProcess(refusing, { with: { wrap: [], env: { UV_USE_IO_URING: '1' } } })
+  const [, minor] = process.versions.uv.split('.')
+  if (minor < 49) {
+    t.like(codes[0], { code: 'ENOTSUP', syscall: 'clone', step: 'clone' })
+    t.regex(codes[0].hint, /UV_USE_IO_URING/)
+  } else t.deepEqual(codes[0], { code: 0, signal: null })
 })
 
 test('what stands behind the call, in the callers too, does not run in the child', async (t) => {

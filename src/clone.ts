@@ -28,8 +28,8 @@ import { rest } from './on-demand.js'
  * @throws {SystemCallError} with `step`: `EPERM`; `EAGAIN`: too many processes; `ENOSPC`, `EUSERS`: too many namespaces;
  * `EEXIST`: a pid of `setTid` is taken; `ENOENT`, `EBADF`: the cgroup; `EINVAL`: flags that contradict; `ENOMEM`; `EBUSY`: every
  * thread of libuv's pool is in a call that does not end, or JavaScript runs in vm with a timeout; `ETIMEDOUT`: a thread cannot be stopped; `ENOTSUP`: in a Worker, in a listener of
- * `exit`, in a clone with CLONE_FILES, or
- * this Node is not one that is known.
+ * `exit`, in a clone with CLONE_FILES, where Node was started with `--abort-on-uncaught-exception`, or with
+ * `UV_USE_IO_URING=1` and a libuv before 1.49 (Node 20), or this Node is not one that is known.
  */
 // biome-ignore lint/suspicious/noConfusingVoidType: the contract has it, and a function without return is meant.
 export function clone(fn: () => number | void | Promise<number | void>, options?: CloneOptions): Child {

@@ -2,13 +2,12 @@
 import binding = require('../binding.js')
 
 import { AsyncResource } from 'node:async_hooks'
-import { getServers, setServers } from 'node:dns'
 import { EventEmitter } from 'node:events'
 import { createReadStream, fstatSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { Duplex, Writable } from 'node:stream'
 import { isatty, ReadStream } from 'node:tty'
-import { inspect } from 'node:util'
+import { inspect, types } from 'node:util'
 import { MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import type { Failure } from '../binding.js'
 import { withCode } from './argument-errors.js'
@@ -82,7 +81,11 @@ function standIn(): Place {
   host.on('exit', ignore)
   const now = (callback: () => unknown) => callback()
   const ticks: (() => void)[] = []
-  class Agent {}
+  class Agent {
+    constructor() {
+      Object.assign(this, { [Symbol('options')]: {}, [Symbol('factory')]: ignore })
+    }
+  }
   class Silent extends AsyncResource {
     override runInAsyncScope = now as AsyncResource['runInAsyncScope']
   }
@@ -160,6 +163,7 @@ export function goOn(body: Body, pid: number, internals: NodeInternals, place = 
 function begin(place: Place, pid: number, internals: NodeInternals, body: Body, latest: number): void {
   internals.drop()
   adopt(place, pid, latest)
+  internals.renewResolver()
   internals.reseed()
   isSettled = false
   let isOver = false
@@ -282,11 +286,7 @@ function invalidReturn(expected: string, value: unknown): Error {
 }
 
 function adopt({ host, globals, workers }: Place, pid: number, latest: number): void {
-  let resolves = false
-  for (const request of host._getActiveRequests()) {
-    request.oncomplete = ignore
-    resolves ||= request.constructor.name === 'QueryReqWrap'
-  }
+  for (const request of host._getActiveRequests()) request.oncomplete = ignore
   const handles = host._getActiveHandles()
   const streams = handles.filter((handle) => handle instanceof Duplex)
   for (const port of handles) if (port instanceof MessagePort) drain(port)
@@ -301,8 +301,6 @@ function adopt({ host, globals, workers }: Place, pid: number, latest: number): 
   for (const stream of streams) if (isStandard(stream)) void process[stream.fd === 1 ? 'stdout' : 'stderr']
   leaveChannel(host)
   adoptDispatchers(globals)
-  // The resolver's sockets are the parent's while it has queries under way.
-  if (resolves) setServers(getServers())
 }
 
 /** What waits in it has been sent to the parent. */
@@ -345,7 +343,10 @@ function adoptIdentity(host: Host, pid: number): void {
   host._exiting = false
   host.exitCode = undefined
   // Node's own ends threads that are not here.
-  host.reallyExit = binding.exitNow
+  host.reallyExit = (code) => {
+    restoreTerminal()
+    binding.exitNow(code)
+  }
   adoptOutput(host, 'stdout', 1)
   adoptOutput(host, 'stderr', 2)
   adoptInput(host)
@@ -404,6 +405,7 @@ function removeListeners(host: Host): void {
   }
   host.prependListener('beforeExit', onBeforeExit)
   const onExit = (code: number) => {
+    restoreTerminal()
     // Behind the listeners of `exit` Node takes down what is not here.
     if (isFatal) return
     host.removeListener('exit', onExit)
@@ -441,11 +443,14 @@ function leaveChannel(host: Host): void {
     enumerable: true,
     writable: true,
   })
+  // Servers of a worker listen where its primary does, which would be asked over the channel.
+  const cluster: typeof import('node:cluster').default = require('node:cluster')
+  Object.assign(cluster, { isWorker: false, isPrimary: true, isMaster: true, worker: undefined })
 }
 
 type Dispatcher = { constructor: new (...args: unknown[]) => Dispatcher }
 
-/** What keeps connections of the parent's begins anew; one of a user's own class that wants arguments stays. */
+/** What keeps connections of the parent's begins anew, with its options; one whose options cannot be known stays. */
 function adoptDispatchers(holder: object): void {
   const globals = holder as Record<symbol, Dispatcher | undefined>
   const symbols = Object.getOwnPropertySymbols(globals).filter((symbol) =>
@@ -467,14 +472,20 @@ function adoptDispatchers(holder: object): void {
 }
 
 function renewed(like: Dispatcher | undefined, agent: Dispatcher | undefined): Dispatcher | undefined {
-  for (const args of [[], [agent]]) {
-    try {
-      if (like) return new like.constructor(...args)
-    } catch {
-      // It wants others.
-    }
+  // A composed one shows the constructor of what it wraps.
+  if (like === undefined || types.isProxy(like)) return undefined
+  const Class = like.constructor
+  if (Class.name === 'Dispatcher1Wrapper') return agent && new Class(agent)
+  // A class of somebody's own that extends it may want other arguments.
+  if (Class.name !== 'Agent') return undefined
+  const kept: Record<string, unknown> = {}
+  for (const symbol of Object.getOwnPropertySymbols(like)) {
+    const { description } = symbol
+    const value = (like as unknown as Record<symbol, unknown>)[symbol]
+    if (description === 'options') Object.assign(kept, value)
+    else if (description === 'factory' || description === 'maxRedirections') kept[description] = value
   }
-  return undefined
+  return kept.factory ? new Class(kept) : undefined
 }
 
 interface Output extends Writable {
@@ -515,16 +526,25 @@ function synchronous(stream: Output, fd: number): Output {
   return stream
 }
 
+let input: (typeof process.stdin & { isRaw?: boolean }) | undefined
+
 /** The parent may have been reading. */
 function adoptInput(host: Host): void {
   const original = Object.getOwnPropertyDescriptor(host, 'stdin')
   if (!original?.configurable) return
-  let stream: typeof process.stdin | undefined
+  input = undefined
   const get = () => {
-    stream ??= openInput()
-    return stream
+    input ??= openInput()
+    return input
   }
   Object.defineProperty(host, 'stdin', { get, enumerable: true, configurable: true })
+}
+
+/** As Node does at its end, to the mode in which the child has found it: that of the parent, where it was raw already. */
+function restoreTerminal(): void {
+  if (!input?.isRaw || input.destroyed) return
+  // A terminal that has hung up has no mode.
+  input.on('error', ignore).setRawMode(false)
 }
 
 function openInput(): typeof process.stdin {

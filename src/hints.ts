@@ -671,6 +671,14 @@ function cloneWithoutLoop(): string {
   return "This process is a clone with CLONE_FILES, whose descriptors and event loop are its parent's: only that can make another"
 }
 
+function cloneWithAbort(): string {
+  return 'This Node was started with --abort-on-uncaught-exception, which would end every child where it begins: start it without'
+}
+
+function cloneWithRings(): string {
+  return 'This Node was started with UV_USE_IO_URING=1, and its libuv would share its rings with the child: start it without, or use Node 22 or later'
+}
+
 function unknownNode(): string {
   return 'This Node, its V8, or the libc keeps things in other places than Node 20 to 26 on glibc and musl do: please report it'
 }
@@ -685,6 +693,8 @@ export const hints = {
   cloneInWorker,
   cloneProcess,
   cloneStep,
+  cloneWithAbort,
+  cloneWithRings,
   cloneWithoutLoop,
   wait,
   clone: helper,

@@ -16,6 +16,8 @@ export interface NodeInternals {
   forgetCallers(): void
   /** Draws anew what crypto has drawn in advance. */
   reseed(): void
+  /** Gives dns a channel of this process's, where the other's has queries under way, with their callbacks. */
+  renewResolver(): void
   /** The same for what nobody uses. */
   standIn(): NodeInternals
 }
@@ -267,6 +269,32 @@ function reseed({ uuidData, randomCache, asyncCachePendingTasks }: Found): void 
   asyncCachePendingTasks.length = 0
 }
 
+interface Resolver {
+  _handle: { setServers(servers: [family: number, address: string, port: number][]): number }
+}
+
+// Node's cares_wrap.h: DNS_ESETSRVPENDING.
+const QUERIES_UNDER_WAY = -1000
+
+function renewResolver(exportsOf: ExportsOf): void {
+  const { Resolver, getServers } = exportsOf('dns') as Partial<typeof import('node:dns')>
+  // It is made with the module, if not asked for before.
+  if (Resolver === undefined || getServers === undefined) return
+  const { getDefaultResolver } = exportsOf('internal/dns/utils') as { getDefaultResolver?: () => Resolver }
+  const resolver = getDefaultResolver?.()
+  // It sets none, as this is no address, but says before whether it could.
+  if (resolver?._handle.setServers([[4, '', 53]]) !== QUERIES_UNDER_WAY) return
+  const fresh = new Resolver()
+  fresh.setServers(getServers())
+  // Whoever holds a function of dns holds it bound to this object.
+  resolver._handle = (fresh as unknown as Resolver)._handle
+}
+
+const unusedResolver: ExportsOf = () => ({
+  ...{ Resolver: Object, getServers: Array },
+  getDefaultResolver: () => ({ _handle: { setServers: () => 0 } }),
+})
+
 function drop(found: Found): void {
   dropRunning(found)
   dropTimers(found)
@@ -345,14 +373,15 @@ export function nodeInternals(): NodeInternals {
   if (forgetDate === undefined && exportsOf('internal/http').utcDate !== undefined) {
     forgetDate = lookUp('internal/http', 'utcDate', 'resetCache') as () => void
   }
-  const of = (found: Found, dropRejectionsAndDate: () => void): NodeInternals => ({
+  const of = (found: Found, exportsOf: ExportsOf, dropRejectionsAndDate: () => void): NodeInternals => ({
     drop() {
       drop(found)
       dropRejectionsAndDate()
     },
     forgetCallers: () => forgetCallers(found),
     reseed: () => reseed(found),
-    standIn: () => of(unused(found), droppingRejectionsAndDate()),
+    renewResolver: () => renewResolver(exportsOf),
+    standIn: () => of(unused(found), unusedResolver, droppingRejectionsAndDate()),
   })
-  return of(found, droppingRejectionsAndDate(rejections, forgetDate))
+  return of(found, exportsOf, droppingRejectionsAndDate(rejections, forgetDate))
 }

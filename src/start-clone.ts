@@ -10,6 +10,7 @@ import { CLONE_FILES } from './constants.js'
 import { type Body, goOn, goOnSynchronously, hasEventLoop, isExiting, rehearse } from './copy.js'
 import { hints } from './hints.js'
 import { type NodeInternals, nodeInternals } from './node-internals.js'
+import { abortsOnUncaughtException, sharesRings } from './startup.js'
 import { check, systemCallError, unwrap } from './system-call-error.js'
 
 /** clone(2) of what has been checked. */
@@ -20,6 +21,7 @@ export function startClone(fn: Body, { request, release }: Checked, caller: Call
     if (!isMainThread) throw systemCallError(NOT_HERE, { hint: hints.cloneInWorker }, caller)
     if (isExiting()) throw systemCallError(NOT_HERE, { hint: hints.cloneAtExit }, caller)
     if (!hasEventLoop) throw systemCallError(NOT_HERE, { hint: hints.cloneWithoutLoop }, caller)
+    if (!isPrepared) refuseWhatCannot(caller)
     const sharesDescriptors = has(request.flags, CLONE_FILES)
     const internals = nodeInternals()
     prepare(request, internals, caller)
@@ -42,6 +44,12 @@ export function startClone(fn: Body, { request, release }: Checked, caller: Call
 }
 
 let isPrepared = false
+
+/** What this Node was started with stays as long as it runs. */
+function refuseWhatCannot(caller: Caller): void {
+  if (abortsOnUncaughtException()) throw systemCallError(NOT_HERE, { hint: hints.cloneWithAbort }, caller)
+  if (sharesRings()) throw systemCallError(NOT_HERE, { hint: hints.cloneWithRings }, caller)
+}
 
 /** What has to be known of this Node is found out once. */
 function prepare(request: CloneRequest, internals: NodeInternals, caller: Caller): void {

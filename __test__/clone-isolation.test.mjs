@@ -1057,6 +1057,32 @@ for (const [which, [source, what]] of Object.entries(dispatchers)) {
   })
 }
 
+test('In the child the dispatchers that Node has made are new ones, with a proxy of the environment’s too', async (t) => {
+  const act = async ({ clone, say, stay, leave }) => {
+    const symbols = [1, 2].map((version) => Symbol.for(`undici.globalDispatcher.${version}`))
+    const of = () => symbols.map((symbol) => globalThis[symbol]).filter(Boolean)
+    await fetch('http://127.0.0.1:1').catch(() => {})
+    const before = of()
+    const look = () => {
+      const now = of()
+      say(
+        now
+          .map(
+            (it, index) =>
+              `${before.includes(it) ? 'old' : 'new'} ${it.constructor.name === before[index].constructor.name}`,
+          )
+          .join(),
+      )
+    }
+    await leave(clone(stay(look)))
+    return before.length
+  }
+  for (const env of [{}, { NODE_USE_ENV_PROXY: '1', HTTP_PROXY: 'http://127.0.0.1:1' }]) {
+    const { child, value } = await scene(t, act, { env })
+    t.is(child.at(1), Array(value).fill('new true').join())
+  }
+})
+
 // ─── listeners of process, signals, exit handlers ──────────────────────────────────────────────
 
 const endings = {

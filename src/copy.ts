@@ -450,6 +450,8 @@ function leaveChannel(host: Host): void {
 
 type Dispatcher = { constructor: new (...args: unknown[]) => Dispatcher }
 
+const WRAPPER = 'Dispatcher1Wrapper'
+
 /** What keeps connections of the parent's begins anew, with its options; one whose options cannot be known stays. */
 function adoptDispatchers(holder: object): void {
   const globals = holder as Record<symbol, Dispatcher | undefined>
@@ -457,8 +459,9 @@ function adoptDispatchers(holder: object): void {
     symbol.description?.startsWith('undici.globalDispatcher'),
   )
   let agent: Dispatcher | undefined
-  // Node 26 has one for users that wraps its own, which is the later of the two.
-  for (const symbol of symbols.reverse()) {
+  // Node 26 has one for users that wraps its own.
+  const wraps = (symbol: symbol) => Number(globals[symbol]?.constructor.name === WRAPPER)
+  for (const symbol of symbols.sort((one, other) => wraps(one) - wraps(other))) {
     const made = renewed(globals[symbol], agent)
     if (!made) continue
     agent ??= made
@@ -475,7 +478,9 @@ function renewed(like: Dispatcher | undefined, agent: Dispatcher | undefined): D
   // A composed one shows the constructor of what it wraps.
   if (like === undefined || types.isProxy(like)) return undefined
   const Class = like.constructor
-  if (Class.name === 'Dispatcher1Wrapper') return agent && new Class(agent)
+  if (Class.name === WRAPPER) return agent && new Class(agent)
+  // As Node has made it, from the environment.
+  if (Class.name === 'EnvHttpProxyAgent' && usesEnvironmentsProxy()) return new Class()
   // A class of somebody's own that extends it may want other arguments.
   if (Class.name !== 'Agent') return undefined
   const kept: Record<string, unknown> = {}
@@ -486,6 +491,10 @@ function renewed(like: Dispatcher | undefined, agent: Dispatcher | undefined): D
     else if (description === 'factory' || description === 'maxRedirections') kept[description] = value
   }
   return kept.factory ? new Class(kept) : undefined
+}
+
+function usesEnvironmentsProxy(): boolean {
+  return process.env.NODE_USE_ENV_PROXY === '1' || process.execArgv.includes('--use-env-proxy')
 }
 
 interface Output extends Writable {

@@ -136,8 +136,8 @@ for (const [what, change] of Object.entries(CHANGES)) {
   test(`what is loaded at first use is ours where its file ${what}`, async (t) => {
     const directory = mkdtempSync(path.join(os.tmpdir(), 'linux-clone-import-'))
     t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-    const addon = readdirSync(repository).find((name) => name.endsWith('.node'))
-    for (const name of ['index.js', 'binding.js', 'dist', 'package.json', addon])
+    const addons = readdirSync(repository).filter((name) => name.endsWith('.node'))
+    for (const name of ['index.js', 'binding.js', 'dist', 'package.json', ...addons])
       cpSync(path.join(repository, name), path.join(directory, name), { recursive: true })
     const program = `
       const root = process.argv[1]

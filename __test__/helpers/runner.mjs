@@ -11,6 +11,8 @@ import workers from 'node:worker_threads'
 
 // By its file, as a namespace may hide the directory that the package is in.
 const lib = createRequire(import.meta.url)('../../index.js')
+// Has the rest of it loaded: with musl Node's dns, which comes with that, keeps a descriptor open.
+void new lib.Namespace()
 const { source, args } = JSON.parse(fs.readFileSync(0, 'utf8'))
 
 let test

@@ -126,7 +126,8 @@ for (const [options, expected] of CREATED.filter(
 }
 
 test('setup() mounts, names and configures, and nobody else sees it', async (t) => {
-  const outsideTmp = readdirSync('/tmp')
+  const directory = mkdtempSync('/tmp/linux-clone-')
+  t.teardown(() => rmSync(directory, { recursive: true }))
   const seen = await inProcess(async ({ lib, fs, os, cp, path }) => {
     // Wherever the tests are, it is not in /tmp.
     process.chdir('/usr')
@@ -164,7 +165,7 @@ test('setup() mounts, names and configures, and nobody else sees it', async (t) 
     cwd: true,
   })
   t.false(existsSync('/tmp/linux-clone-setup'))
-  t.true(outsideTmp.length > 0)
+  t.true(existsSync(directory))
   t.not(hostname(), 'set-up')
 })
 
@@ -226,10 +227,10 @@ test('privateTmp: what is written to /tmp is gone afterwards, and that outside i
       fs.writeFileSync(`${file}-inside`, 'inside')
       const { mode } = fs.statSync('/tmp')
       const { bsize, blocks, files } = fs.statfsSync('/tmp')
-      const options = /^\S+ \/tmp tmpfs (\S+)/m.exec(fs.readFileSync('/proc/self/mounts', 'utf8'))?.[1]
-      const [, shared] = / \/tmp \S+( shared:\d+)? - tmpfs/.exec(
-        fs.readFileSync('/proc/self/mountinfo', 'utf8'),
-      )
+      // That outside may be a tmpfs too: the last one is on top.
+      const last = (file, pattern) => [...fs.readFileSync(file, 'utf8').matchAll(pattern)].at(-1)
+      const options = last('/proc/self/mounts', /^\S+ \/tmp tmpfs (\S+)/gm)?.[1]
+      const [, shared] = last('/proc/self/mountinfo', / \/tmp \S+( shared:\d+)? - tmpfs/g)
       const wasThere = names.includes(file.slice('/tmp/'.length))
       return { names, mode: mode & 0o7777, size: bsize * blocks, files, options, shared, wasThere }
     }

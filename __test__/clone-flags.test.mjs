@@ -10,6 +10,7 @@ import {
   hasCompiler,
   hasStrace,
   kernelSince,
+  pageSize,
   strace,
   temporaryDirectory,
 } from './helpers/machine.mjs'
@@ -286,7 +287,6 @@ async function calls(t, options) {
   }
 }
 
-const pageSize = Number(spawnSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }).stdout)
 const pages = (size) => Math.ceil(size / pageSize) * pageSize
 
 for (const [options, size] of [

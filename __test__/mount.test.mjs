@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import path from 'node:path'
 import test from 'ava'
 import binding from '../binding.js'
-import { temporaryDirectory, unprivileged } from './helpers/machine.mjs'
-import { inProcess, inUserNamespace, privileged, run } from './helpers/process.mjs'
+import { pageSize as page, temporaryDirectory, unprivileged } from './helpers/machine.mjs'
+import { inProcess, inUserNamespace, privileged } from './helpers/process.mjs'
 
 const wrap = [...(privileged.length > 0 ? privileged : ['unshare']), '--mount']
 
@@ -390,7 +390,6 @@ test('options of a wrong type are refused', async (t) => {
 
 test('data that the kernel would cut off is refused, and one byte less is read to its end', async (t) => {
   const [target] = directories(t, 'target')
-  const page = Number(await run('getconf', 'PAGESIZE'))
   const last = 'size=128k'
   const [fits] = await inMountNamespace(
     ({ lib, outside }, target, data) => {

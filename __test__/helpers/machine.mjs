@@ -110,3 +110,7 @@ function fieldsOf(file) {
   const lines = readFileSync(file, 'utf8').trimEnd().split('\n')
   return Object.fromEntries(lines.map((line) => /^(.*?):\s*(.*)$/.exec(line).slice(1)))
 }
+
+/** Bytes. */
+export const pageSize =
+  1024 * Number(/^KernelPageSize: +(\d+) kB/m.exec(readFileSync('/proc/self/smaps', 'utf8'))[1])

@@ -237,6 +237,15 @@ export declare function nsGetUserns(fd: number): Outcome<number>
 /** The file systems' options whose numbers are octal. */
 export declare function octalMountOptions(): Array<string>
 
+/**
+ * Opens for each of the descriptors the pipes that were made last, in that order.
+ *
+ * # Safety
+ *
+ * The descriptors are JavaScript's, and become the pipes'.
+ */
+export declare function openNewestPipes(fds: Int32Array): Failure | null
+
 /** What a binding's function returns: its value, or why there is none. */
 export type Outcome<T> = T | Failure
 

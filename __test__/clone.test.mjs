@@ -1256,6 +1256,21 @@ for (const [how, options] of [
   })
 }
 
+test("under Node's permission model it is refused without --allow-inspector, and works with it", async (t) => {
+  const [major] = process.versions.node.split('.').map(Number)
+  const model = [
+    major < 24 ? '--experimental-permission' : '--permission',
+    '--allow-fs-read=*',
+    '--allow-addons',
+  ]
+  const under = (...more) => inProcess(refusing, { with: { wrap: [], execArgv: [...model, ...more] } })
+  const denied = { code: 'ERR_ACCESS_DENIED' }
+  t.deepEqual(await under(), { codes: [denied, denied], left: '', opened: 0 })
+  if (major < 24) return
+  const ended = { code: 0, signal: null }
+  t.like(await under('--allow-inspector'), { codes: [ended, ended], left: '' })
+})
+
 test(`a Node in which --no-abort-on-uncaught-exception follows, or whose NODE_OPTIONS has changed since, clones`, async (t) => {
   const execArgv = [ABORT, '--no-abort-on-uncaught-exception']
   const { codes } = await inProcess(refusing, { with: { wrap: [], execArgv } })

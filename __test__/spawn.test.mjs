@@ -495,6 +495,72 @@ test("Node's permission model forbids it as it forbids child_process", (t) => {
   t.is(run(['--allow-child-process']), 'started\nstarted\n')
 })
 
+for (const denied of ['none', 'all', 'all but the first'])
+  test(`streams are open where Node's permission model denies to open pipes, as it does without --allow-net: ${denied}`, async (t) => {
+    const told = await inProcess(
+      async ({ lib, cp }, denied) => {
+        const { constructor: Pipe } = cp.spawn('true').stdout._handle
+        // Not open either, but somebody else's.
+        const older = [new Pipe(0), new Pipe(0)]
+        const { open } = Pipe.prototype
+        let calls = 0
+        Pipe.prototype.open = function (fd) {
+          calls += 1
+          if (denied === 'none' || (denied === 'all but the first' && calls === 1)) return open.call(this, fd)
+          throw Object.assign(new Error('denied'), { code: 'ERR_ACCESS_DENIED' })
+        }
+        const script = `
+          process.on('message', (message) => process.send(message + ' back', () => process.disconnect()))
+          process.stdin.pipe(process.stdout)
+          require('fs').writeSync(3, 'three')`
+        const stdio = ['pipe', 'pipe', 'inherit', 'pipe', 'ipc']
+        const child = lib.spawn(process.execPath, ['-e', script], { stdio })
+        Pipe.prototype.open = open
+        child.stdin.end('zero')
+        child.send('four')
+        const text = async (stream) => (await stream.toArray()).join('')
+        const message = new Promise((resolve) => child.on('message', resolve))
+        const read = await Promise.all([text(child.stdout), text(child.stdio[3]), message])
+        return { read, older: older.map(({ fd }) => fd), calls }
+      },
+      { with: { wrap: [] } },
+      denied,
+    )
+    const calls = { none: 4, all: 1, 'all but the first': 2 }[denied]
+    t.deepEqual(told, { read: ['zero', 'three', 'four back'], older: [-1, -1], calls })
+  })
+
+test('where a stream cannot be opened, nothing was started and nothing is left', async (t) => {
+  const told = await inProcess(
+    async ({ lib, cp, fs }) => {
+      const first = cp.spawn('true')
+      const { constructor: Pipe } = first.stdout._handle
+      await new Promise((resolve) => first.on('close', resolve))
+      const { open } = Pipe.prototype
+      let calls = 0
+      Pipe.prototype.open = function (fd) {
+        calls += 1
+        if (calls === 2) throw new Error('broken')
+        return open.call(this, fd)
+      }
+      const descriptors = () => fs.readdirSync('/proc/self/fd')
+      const before = descriptors()
+      let message
+      try {
+        lib.spawn('sleep', ['1000'])
+      } catch (error) {
+        message = error.message
+      }
+      // A handle is closed when the loop turns.
+      await new Promise(setImmediate)
+      const children = fs.readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8')
+      return { message, children, isSame: descriptors().length === before.length }
+    },
+    { with: { wrap: [] } },
+  )
+  t.deepEqual(told, { message: 'broken', children: '', isSame: true })
+})
+
 if (isRoot) {
   test('root stands for the directory that is there', async (t) => {
     const root = temporaryDirectory(t)

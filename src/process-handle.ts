@@ -17,7 +17,7 @@ import type { Normalized } from './normalized.js'
 import { programRequest } from './program.js'
 import { type Checked, withIsolation } from './spawn-options.js'
 import { StartedProcess } from './started-process.js'
-import { execError, isSystemError, type SystemError, unwrap } from './system-call-error.js'
+import { check, execError, isSystemError, type SystemError, unwrap } from './system-call-error.js'
 
 /** Those that ChildProcess emits; others it throws. */
 const EMITTED = [os.errno.EACCES, os.errno.EAGAIN, os.errno.EMFILE, os.errno.ENFILE, os.errno.ENOENT]
@@ -26,6 +26,7 @@ const STREAMLESS = [os.errno.EMFILE, os.errno.ENFILE]
 
 interface Pair {
   handle: PipeHandle
+  /** -1 when it is the handle's. */
   ours: number
   theirs: number
 }
@@ -91,6 +92,7 @@ export class ProcessHandle extends AsyncResource implements Handle {
   #start(stdio: readonly Stdio[], pairs: Pair[]): Spawned {
     const request = this.#request
     request.stdio = stdio.map((entry) => this.#descriptor(entry, pairs))
+    open(pairs, this.#caller)
     return withIsolation(this.#checked, request, this.#caller, () => {
       const circumstances = () => ({ hint: hints.spawn(request) })
       return unwrap(binding.spawnProcess(request), circumstances, this.#caller)
@@ -165,11 +167,28 @@ export class ProcessHandle extends AsyncResource implements Handle {
   }
 }
 
+/** The streams' own ends, while no process exists that would be left behind. */
+function open(pairs: readonly Pair[], caller: Caller): void {
+  for (const [index, pair] of pairs.entries()) {
+    try {
+      pair.handle.open(pair.ours)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') throw error
+      // Node's permission model asks here for the network, since 26.12; but for nothing where child_process opens its own.
+      const rest = pairs.slice(index)
+      const fds = Int32Array.from(rest, ({ ours }) => ours)
+      check(binding.openNewestPipes(fds), () => ({ step: () => 'stdio' }), caller)
+      for (const opened of rest) opened.ours = -1
+      return
+    }
+    pair.ours = -1
+  }
+}
+
 function connect(stdio: readonly Stdio[], pairs: readonly Pair[], hasStreams: boolean): void {
-  for (const { handle, ours, theirs } of pairs) {
+  for (const { ours, theirs } of pairs) {
     binding.closeDescriptor(theirs)
-    if (hasStreams) handle.open(ours)
-    else binding.closeDescriptor(ours)
+    binding.closeDescriptor(ours)
   }
   if (hasStreams) return
   for (const entry of stdio) if (entry.type === 'pipe' || entry.type === 'overlapped') entry.handle.close()

@@ -6,13 +6,14 @@ use linux_clone_process::setup::Setup;
 use linux_clone_process::spawn::{self, Limits, Pipe, Program, Request, own_environment};
 use linux_clone_syscalls::{CAPABILITIES, CloneFlags, Instruction, MountFlags, RESOURCES, ResourceLimit};
 use napi::bindgen_prelude::{BigInt, Buffer, Uint8Array};
-use napi::{Error, Result, Status};
+use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
 use crate::child::ExitStatus;
 use crate::clone::{IdMappings, SetupRequest, id_maps};
 use crate::convert::{c_string, flags, number};
-use crate::failure::{Failure, Outcome, outcome};
+use crate::event_loop;
+use crate::failure::{Failure, Outcome, failure, outcome};
 
 /// A namespace to enter: the descriptor stays the caller's.
 #[napi(object)]
@@ -113,6 +114,19 @@ pub struct SocketPair {
 #[napi]
 pub fn socket_pair() -> Outcome<SocketPair> {
     outcome(spawn::socket_pair(), |[ours, theirs]| SocketPair { ours: number(ours), theirs: number(theirs) })
+}
+
+/// Opens for each of the descriptors the pipes that were made last, in that order.
+///
+/// # Safety
+///
+/// The descriptors are JavaScript's, and become the pipes'.
+#[napi]
+#[allow(unsafe_code)]
+pub fn open_newest_pipes(env: Env, fds: &[i32]) -> Result<Option<Failure>> {
+    let event_loop = event_loop::event_loop(&env)?;
+    // SAFETY: the loop is this thread's; for the descriptors as the caller promises.
+    Ok(failure(unsafe { linux_clone_process::event_loop::open_newest_pipes(event_loop, fds) }))
 }
 
 /// Closes what this binding has opened: in a Worker Node counts the descriptors of fs alone, and warns of others.

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use linux_clone_syscalls::{Errno, Failure, Result};
 
 use crate::uv::layout::{Handle, Poll, Timer, UV_READABLE};
-use crate::uv::{Uv, uv};
+use crate::uv::{Uv, unopened_pipes, uv};
 
 /// What is called, with what was given for it.
 pub type Callback = unsafe extern "C" fn(*mut c_void);
@@ -67,6 +67,31 @@ pub unsafe fn is_alive(event_loop: *mut c_void) -> Result<bool> {
 pub unsafe fn deliver_tasks(event_loop: *mut c_void) -> Result<()> {
     // SAFETY: as the caller promises.
     uv().map(|uv| unsafe { crate::uv::deliver_tasks(uv, event_loop.cast()) })
+}
+
+/// Opens a pipe for each of the descriptors: the newest pipes, in the order in which they were made, that are not open yet.
+///
+/// # Errors
+///
+/// ENOTSUP: libuv is not there, or there are fewer pipes. What `uv_pipe_open` refuses.
+///
+/// # Safety
+///
+/// The loop is the calling thread's; the descriptors become the pipes'.
+pub unsafe fn open_newest_pipes(event_loop: *mut c_void, descriptors: &[c_int]) -> Result<()> {
+    let uv = uv()?;
+    // SAFETY: as the caller promises.
+    let pipes: Vec<_> = unsafe { unopened_pipes(event_loop.cast()) }.collect();
+    let missing = Failure::new("uv_pipe_open", Errno::ENOTSUP);
+    let first = pipes.len().checked_sub(descriptors.len()).ok_or(missing)?;
+    for (&pipe, &descriptor) in pipes.iter().skip(first).zip(descriptors) {
+        // SAFETY: a pipe of the loop's, and a descriptor that is its own from now on.
+        let result = unsafe { (uv.uv_pipe_open)(pipe, descriptor) };
+        if result < 0 {
+            return Err(Failure::new("uv_pipe_open", Errno::from_raw(-result)));
+        }
+    }
+    Ok(())
 }
 
 #[repr(C)]

@@ -12,9 +12,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
+use super::handles::handles_of;
 use super::layout::{
     ACTIVE, Async, CLOSING, Check, FsEvent, Handle, Idle, Io, Loop, Poll, PoolWork, Prepare, Process, Queue,
-    REF, Signal, Stream, Timer, UV_ASYNC, UV_CHECK, UV_FS_EVENT, UV_IDLE, UV_NAMED_PIPE, UV_POLL, UV_PREPARE,
+    REF, Stream, Timer, UV_ASYNC, UV_CHECK, UV_FS_EVENT, UV_IDLE, UV_NAMED_PIPE, UV_POLL, UV_PREPARE,
     UV_PROCESS, UV_SIGNAL, UV_TCP, UV_TIMER, UV_TTY, UV_UDP, Udp,
 };
 use super::{Uv, symbol};
@@ -66,34 +67,6 @@ pub unsafe fn detach(uv: &Uv, event_loop: *mut Loop, own_requests: usize, unwoun
         unsafe { open_inotify(uv, event_loop) };
     }
     Ok(())
-}
-
-/// # Safety
-///
-/// The loop is alive.
-unsafe fn handles_of(event_loop: *mut Loop) -> impl Iterator<Item = *mut Handle> {
-    // SAFETY: as the caller promises.
-    let head = unsafe { &raw mut (*event_loop).handle_queue };
-    let mut node = head;
-    std::iter::from_fn(move || {
-        // SAFETY: the ring is intact.
-        node = unsafe { (*node).next };
-        (node != head).then(|| node.wrapping_byte_sub(offset_of!(Handle, handle_queue)).cast())
-    })
-}
-
-/// The signals that somebody listens for in a loop. Does not allocate.
-///
-/// # Safety
-///
-/// The loop is the calling thread's, and lives as long as the iterator.
-pub unsafe fn listened_signals(event_loop: *mut Loop) -> impl Iterator<Item = c_int> {
-    // SAFETY: as the caller promises.
-    let handles = unsafe { handles_of(event_loop) };
-    // SAFETY: handles are alive as long as they are listed.
-    let signals = handles.filter(|handle| unsafe { (**handle).kind } == UV_SIGNAL);
-    // SAFETY: as above.
-    signals.map(|handle| unsafe { (*handle.cast::<Signal>()).signum }).filter(|signal| *signal > 0)
 }
 
 /// # Safety

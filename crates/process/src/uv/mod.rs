@@ -11,13 +11,15 @@ use std::sync::OnceLock;
 use linux_clone_syscalls::{Errno, Failure, Result};
 
 mod detach;
+mod handles;
 pub mod layout;
 mod pool;
 
-pub use detach::{deliver_tasks, detach, drop_results_on_stack, listened_signals, take_messages};
+pub use detach::{deliver_tasks, detach, drop_results_on_stack, take_messages};
+pub use handles::{listened_signals, unopened_pipes};
 pub use pool::Barrier;
 
-use layout::{Async, Check, Handle, Idle, Lookup, Loop, Poll, Prepare, Stream, Timer, Work};
+use layout::{Async, Check, Handle, Idle, Lookup, Loop, Pipe, Poll, Prepare, Stream, Timer, Work};
 
 macro_rules! functions {
     ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
@@ -58,6 +60,7 @@ functions! {
     uv_prepare_stop: fn(*mut Prepare) -> c_int;
     uv_prepare_start: fn(*mut Prepare, Option<unsafe extern "C" fn(*mut Prepare)>) -> c_int;
     uv_read_stop: fn(*mut Stream) -> c_int;
+    uv_pipe_open: fn(*mut Pipe, c_int) -> c_int;
     uv_poll_init: fn(*mut Loop, *mut Poll, c_int) -> c_int;
     uv_poll_start: fn(*mut Poll, c_int, unsafe extern "C" fn(*mut Poll, c_int, c_int)) -> c_int;
     uv_close: fn(*mut Handle, unsafe extern "C" fn(*mut Handle));

@@ -70,8 +70,13 @@ const stage = async ({ lib, fs, cp, workers, outside }, { act, directory, arg, s
     made.push(it)
     return it
   }
+  /** Once it has seen the pool's threads it takes them as they stand, if they wait for work. */
+  const acquaint = async () => {
+    await fs.promises.readFile('/proc/self/comm')
+    for (let count = 0; count < 2; count++) await lib.clone(() => {}).wait()
+  }
   const given = { lib, clone, fs, cp, workers, outside, use: process.getBuiltinModule }
-  const ours = { me, place, say, until, turn, spin, stay, alive, settled, leave }
+  const ours = { me, place, say, until, turn, spin, stay, alive, settled, leave, acquaint }
   try {
     // biome-ignore lint/security/noGlobalEval: it comes as text, from the test.
     return await globalThis.eval(`(${act})`)({ ...given, ...ours }, arg)
@@ -318,27 +323,29 @@ test('A rejection that nobody has handled yet is unhandled in the parent alone',
 
 // ─── what is under way in libuv ────────────────────────────────────────────────────────────────
 
-test('Pending requests of fs complete once, in the parent', async (t) => {
-  const act = async ({ clone, fs, place, say, stay, settled, leave }) => {
-    for (let index = 0; index < 12; index++) {
-      const line = `line ${index}\n`
-      const said = () => say(`appended ${index}`)
-      if (index % 2) fs.appendFile(place('file'), line, said)
-      else fs.promises.appendFile(place('file'), line).then(said)
+for (const how of ['unknown', 'known'])
+  test(`Pending requests of fs complete once, in the parent: the pool is ${how}`, async (t) => {
+    const act = async ({ clone, fs, place, say, stay, settled, leave, acquaint }, knows) => {
+      if (knows) await acquaint()
+      for (let index = 0; index < 12; index++) {
+        const line = `line ${index}\n`
+        const said = () => say(`appended ${index}`)
+        if (index % 2) fs.appendFile(place('file'), line, said)
+        else fs.promises.appendFile(place('file'), line).then(said)
+      }
+      const children = [clone(stay())]
+      // One more while they are on their way.
+      await new Promise((resolve) => setImmediate(resolve))
+      children.push(clone(stay()))
+      await settled(12)
+      await leave(...children)
     }
-    const children = [clone(stay())]
-    // One more while they are on their way.
-    await new Promise((resolve) => setImmediate(resolve))
-    children.push(clone(stay()))
-    await settled(12)
-    await leave(...children)
-  }
-  const { parent, child, directory } = await scene(t, act)
-  t.deepEqual(parent, series(12, 'appended'))
-  t.deepEqual(child, [...bystander, ...bystander].sort())
-  const lines = readFileSync(path.join(directory, 'file'), 'utf8').trimEnd().split('\n').sort()
-  t.deepEqual(lines, series(12, 'line'))
-})
+    const { parent, child, directory } = await scene(t, act, { arg: how === 'known' })
+    t.deepEqual(parent, series(12, 'appended'))
+    t.deepEqual(child, [...bystander, ...bystander].sort())
+    const lines = readFileSync(path.join(directory, 'file'), 'utf8').trimEnd().split('\n').sort()
+    t.deepEqual(lines, series(12, 'line'))
+  })
 
 test('With clone() in the callback of the first of several requests that have completed, the others call the parent alone', async (t) => {
   const act = async ({ clone, fs, place, say, stay, settled, leave }) => {
@@ -366,39 +373,41 @@ test('With clone() in the callback of the first of several requests that have co
   t.is(value, 4)
 })
 
-test("Look-ups, keys, random bytes and compression that are under way complete in the parent alone, and the child's own there", async (t) => {
-  const act = async ({ clone, say, stay, settled, leave, use }) => {
-    const [crypto, zlib, dns] = ['crypto', 'zlib', 'dns'].map(use)
-    const begin = (whose) => {
-      const callback = (what) => (error) => say(`${whose} ${what}${error ? ` ${error}` : ''}`)
-      dns.lookup('localhost', callback('lookup'))
-      dns.lookupService('127.0.0.1', 22, callback('service'))
-      crypto.pbkdf2('a', 'b', 20_000, 32, 'sha256', callback('pbkdf2'))
-      crypto.scrypt('a', 'b', 32, callback('scrypt'))
-      crypto.randomBytes(16, callback('bytes'))
-      crypto.generateKeyPair('ec', { namedCurve: 'P-256' }, callback('key'))
-      crypto.subtle.digest('SHA-256', new Uint8Array(1e6)).then(() => callback('digest')())
-      zlib.gzip(Buffer.alloc(1e6), callback('gzip'))
-      zlib.brotliCompress(Buffer.alloc(1e5), callback('brotli'))
+for (const how of ['unknown', 'known'])
+  test(`Look-ups, keys, random bytes and compression that are under way complete in the parent alone, and the child's own there: the pool is ${how}`, async (t) => {
+    const act = async ({ clone, say, stay, settled, leave, use, acquaint }, knows) => {
+      if (knows) await acquaint()
+      const [crypto, zlib, dns] = ['crypto', 'zlib', 'dns'].map(use)
+      const begin = (whose) => {
+        const callback = (what) => (error) => say(`${whose} ${what}${error ? ` ${error}` : ''}`)
+        dns.lookup('localhost', callback('lookup'))
+        dns.lookupService('127.0.0.1', 22, callback('service'))
+        crypto.pbkdf2('a', 'b', 20_000, 32, 'sha256', callback('pbkdf2'))
+        crypto.scrypt('a', 'b', 32, callback('scrypt'))
+        crypto.randomBytes(16, callback('bytes'))
+        crypto.generateKeyPair('ec', { namedCurve: 'P-256' }, callback('key'))
+        crypto.subtle.digest('SHA-256', new Uint8Array(1e6)).then(() => callback('digest')())
+        zlib.gzip(Buffer.alloc(1e6), callback('gzip'))
+        zlib.brotliCompress(Buffer.alloc(1e5), callback('brotli'))
+      }
+      begin("parent's")
+      const it = clone(
+        stay(async () => {
+          begin("child's")
+          await settled(9)
+        }),
+      )
+      await settled(9)
+      await leave(it)
     }
-    begin("parent's")
-    const it = clone(
-      stay(async () => {
-        begin("child's")
-        await settled(9)
-      }),
+    const kinds = ['brotli', 'bytes', 'digest', 'gzip', 'key', 'lookup', 'pbkdf2', 'scrypt', 'service']
+    const { parent, child } = await scene(t, act, { arg: how === 'known' })
+    t.deepEqual(
+      parent,
+      kinds.map((kind) => `parent's ${kind}`),
     )
-    await settled(9)
-    await leave(it)
-  }
-  const kinds = ['brotli', 'bytes', 'digest', 'gzip', 'key', 'lookup', 'pbkdf2', 'scrypt', 'service']
-  const { parent, child } = await scene(t, act)
-  t.deepEqual(
-    parent,
-    kinds.map((kind) => `parent's ${kind}`),
-  )
-  t.deepEqual(child, [...kinds.map((kind) => `child's ${kind}`), ...bystander])
-})
+    t.deepEqual(child, [...kinds.map((kind) => `child's ${kind}`), ...bystander])
+  })
 
 test("Queries of dns that are under way are answered in the parent alone, and the child's own there", async (t) => {
   const act = async ({ clone, say, until, stay, settled, leave, use }) => {
@@ -447,48 +456,119 @@ test("Queries of dns that are under way are answered in the parent alone, and th
   t.deepEqual(child, ["child's 192.0.2.77", "child's promise 192.0.2.77", 'goes', 'servers true', 'stays'])
 })
 
-test('Four threads of the pool that are stuck are EBUSY, with a hint; with three the child has a pool that works', async (t) => {
-  const act = async ({ clone, fs, cp, place, say, until, leave, stay }) => {
-    const stuck = () => {
-      const calls = fs.readdirSync('/proc/self/task').map((tid) => {
-        return fs.readFileSync(`/proc/self/task/${tid}/wchan`, 'utf8')
-      })
-      return calls.filter((call) => /wait_for_partner|fifo/.test(call)).length
+for (const how of ['unknown', 'known'])
+  test(`Four threads of the pool that are stuck are EBUSY, with a hint; with three the child has a pool that works: the pool is ${how}`, async (t) => {
+    const act = async ({ clone, fs, cp, place, say, until, leave, stay, acquaint }, knows) => {
+      if (knows) await acquaint()
+      const stuck = () => {
+        const calls = fs.readdirSync('/proc/self/task').map((tid) => {
+          return fs.readFileSync(`/proc/self/task/${tid}/wchan`, 'utf8')
+        })
+        return calls.filter((call) => /wait_for_partner|fifo/.test(call)).length
+      }
+      const fifos = [1, 2, 3, 4].map((number) => place(`fifo ${number}`))
+      cp.execFileSync('mkfifo', fifos)
+      const free = (fifo) => fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
+      const opened = fifos.map((fifo) => fs.promises.open(fifo).then((handle) => handle.close()))
+      await until(() => stuck() === 4)
+      const start = performance.now()
+      let error
+      try {
+        clone(() => say('ran'))
+      } catch (caught) {
+        error = caught
+      }
+      const duration = performance.now() - start
+      const open = free(fifos[0])
+      await opened[0]
+      fs.closeSync(open)
+      const it = clone(
+        stay(async () => {
+          const text = await fs.promises.readFile('/proc/self/comm', 'utf8')
+          say(`read ${text.length > 0}`)
+        }),
+      )
+      await leave(it)
+      for (const fifo of fifos.slice(1)) free(fifo)
+      await Promise.all(opened)
+      const { code, step, hint } = error
+      return { code, step, hint, duration }
     }
-    const fifos = [1, 2, 3, 4].map((number) => place(`fifo ${number}`))
-    cp.execFileSync('mkfifo', fifos)
-    const free = (fifo) => fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
-    const opened = fifos.map((fifo) => fs.promises.open(fifo).then((handle) => handle.close()))
-    await until(() => stuck() === 4)
-    const start = performance.now()
-    let error
-    try {
-      clone(() => say('ran'))
-    } catch (caught) {
-      error = caught
-    }
-    const duration = performance.now() - start
-    const open = free(fifos[0])
-    await opened[0]
-    fs.closeSync(open)
-    const it = clone(
-      stay(async () => {
-        const text = await fs.promises.readFile('/proc/self/comm', 'utf8')
-        say(`read ${text.length > 0}`)
-      }),
+    const { parent, child, value } = await scene(t, act, { arg: how === 'known' })
+    t.like(value, { code: 'EBUSY', step: 'clone' })
+    t.regex(value.hint, /pool/)
+    t.true(value.duration < 10_000 * slowness, `${value.duration}`)
+    t.deepEqual(parent, [])
+    t.deepEqual(child, ['goes', 'read true', 'stays'])
+  })
+
+test("What three of the pool's threads are at for a Worker they do once, and the child has a pool that works", async (t) => {
+  const act = async ({
+    clone,
+    fs,
+    cp,
+    workers,
+    place,
+    say,
+    until,
+    leave,
+    alive,
+    stay,
+    settled,
+    acquaint,
+  }) => {
+    await acquaint()
+    const fifo = place('fifo')
+    cp.execFileSync('mkfifo', [fifo])
+    const reader = fs.openSync(fifo, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
+    const source = `
+      const fs = require('node:fs')
+      const { workerData: fifo, parentPort } = require('node:worker_threads')
+      const fd = fs.openSync(fifo, 'w')
+      fs.writeSync(fd, 'full'.repeat(16384))
+      for (const word of ['one.', 'two.', 'six.']) fs.write(fd, word, () => parentPort.postMessage(word))`
+    const worker = new workers.Worker(source, { eval: true, workerData: fifo })
+    worker.on('message', (word) => say(`written ${word}`))
+    const stuck = () =>
+      fs
+        .readdirSync('/proc/self/task')
+        .map((tid) => fs.readFileSync(`/proc/self/task/${tid}/wchan`, 'utf8'))
+        .filter((call) => /pipe_w/.test(call)).length
+    await until(() => stuck() === 3)
+    const children = [1, 2].map(() =>
+      clone(
+        stay(async () => {
+          const reads = [1, 2, 3, 4].map(() => fs.promises.readFile('/proc/self/comm', 'utf8'))
+          const texts = await Promise.all(reads)
+          say(`read ${texts.every((text) => text.length > 0)}`)
+        }),
+      ),
     )
-    await leave(it)
-    for (const fifo of fifos.slice(1)) free(fifo)
-    await Promise.all(opened)
-    const { code, step, hint } = error
-    return { code, step, hint, duration }
+    await alive(2)
+    let text = ''
+    const drain = () => {
+      const room = Buffer.alloc(65536)
+      try {
+        for (let length = 1; length > 0; ) {
+          length = fs.readSync(reader, room)
+          text += room.toString('latin1', 0, length)
+        }
+      } catch (error) {
+        if (error.code !== 'EAGAIN') throw error
+      }
+    }
+    drain()
+    await settled(3)
+    await leave(...children)
+    drain()
+    await worker.terminate()
+    return text.replaceAll('full', '').match(/.{4}/g).sort()
   }
   const { parent, child, value } = await scene(t, act)
-  t.like(value, { code: 'EBUSY', step: 'clone' })
-  t.regex(value.hint, /pool/)
-  t.true(value.duration < 10_000 * slowness, `${value.duration}`)
-  t.deepEqual(parent, [])
-  t.deepEqual(child, ['goes', 'read true', 'stays'])
+  t.deepEqual(value, ['one.', 'six.', 'two.'])
+  t.deepEqual(parent, ['written one.', 'written six.', 'written two.'])
+  const each = ['goes', 'read true', 'stays']
+  t.deepEqual(child, [...each, ...each].sort())
 })
 
 // ─── the network ───────────────────────────────────────────────────────────────────────────────

@@ -99,6 +99,7 @@ impl Handlers {
 impl Request {
     /// With descriptors of the parent's no asynchronous work can be done, and the pool's threads would do the parent's.
     fn revives(&self, thread: &Interrupted) -> bool {
-        threads::is_v8_worker(thread) || !self.flags.contains(CloneFlags::FILES) && Barrier::holds(thread.tid)
+        threads::is_v8_worker(thread)
+            || !self.flags.contains(CloneFlags::FILES) && threads::is_of_pool(thread)
     }
 }

@@ -33,14 +33,15 @@ use crate::wait::write_all;
 use call::Cloned;
 use child::Handlers;
 use heap::Heap;
+use objects::Code;
 use stack::Stack;
 use talk::Talk;
-use threads::Code;
 
 mod call;
 mod child;
 mod descriptors;
 mod heap;
+mod objects;
 mod stack;
 mod talk;
 mod threads;
@@ -159,17 +160,25 @@ pub unsafe fn duplicate(
     let mut heap = Heap::of_this_process()?;
     let (code, handlers) = (Code::loaded(), Handlers::save(request.flags));
     let mut clock;
+    // SAFETY: as the caller promises.
+    let mut takes_pool_at_rest = unsafe { Barrier::may_be_needless(event_loop) };
     let (barrier, parked) = loop {
         clock = Clock { phase: 0, begin: Instant::now() };
         let has_pool = threads::may_be_of_pool();
+        let has_barrier = has_pool && !takes_pool_at_rest;
         // SAFETY: as the caller promises.
-        let barrier = has_pool.then(|| unsafe { Barrier::raise(uv, event_loop) }).transpose()?;
+        let barrier = has_barrier.then(|| unsafe { Barrier::raise(uv, event_loop) }).transpose()?;
+        threads::take_pool_at_rest(!has_barrier);
         clock.next();
         let parked = Parked::all_settled(|parked, thread| {
             threads::recognise(parked.interrupted());
             stands_well(thread, &code)
         })?;
         clock.next();
+        if has_pool && !has_barrier && !threads::is_pool_at_rest(parked.interrupted()) {
+            takes_pool_at_rest = false;
+            continue;
+        }
         if !threads::learn_pool(parked.interrupted()) {
             break (barrier, parked);
         }
@@ -191,12 +200,11 @@ pub unsafe fn duplicate(
         }
         let begun = child::begin(request, talk, &rows, &parked, &handlers, event_loop);
         let is_told = begun.is_err() && !rows.is_empty();
-        let has_pool = barrier.is_some();
         let settle = || {
             // What it has open is room for what is opened now.
             parked.leave_behind(shares_descriptors);
             // SAFETY: the loop is this thread's, and the parent's other threads are not here.
-            unsafe { settle_in(uv, event_loop, shares_descriptors, has_others, has_pool) }
+            unsafe { settle_in(uv, event_loop, shares_descriptors, has_others) }
         };
         let settled = begun.and_then(|()| settle().map_err(|failure| Failed::of(Step::Clone, failure)));
         if let Err(failed) = settled {
@@ -245,7 +253,6 @@ unsafe fn settle_in(
     event_loop: *mut Loop,
     shares_descriptors: bool,
     has_others: bool,
-    has_pool: bool,
 ) -> Result<()> {
     v8::refresh()?;
     if shares_descriptors {
@@ -254,19 +261,18 @@ unsafe fn settle_in(
     }
     // SAFETY: as the caller promises.
     descriptors::replace(unsafe { (*event_loop).backend_fd }, has_others)?;
-    let own_requests = if has_pool { Barrier::count() } else { 0 };
     let unwound = || {
         // V8 was there when it was refreshed.
         let _ = v8::cancel_termination();
     };
     // SAFETY: as the caller promises.
-    unsafe { detach(uv, event_loop, own_requests, unwound) }?;
+    unsafe { detach(uv, event_loop, Barrier::count(), unwound) }?;
     v8::end_at_once()
 }
 
 /// Whether a thread may be left as it is: one that goes on in the copy anywhere, another only where it holds no lock.
 fn stands_well(thread: &Interrupted, code: &Code) -> bool {
-    if threads::is_v8_worker(thread) || Barrier::holds(thread.tid) {
+    if threads::is_v8_worker(thread) || threads::is_of_pool(thread) {
         return true;
     }
     // SAFETY: the thread waits in its handler.

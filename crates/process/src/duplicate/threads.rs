@@ -7,13 +7,15 @@
 
 use std::ffi::c_void;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
+use super::objects::data_beside;
 use super::waits::learn_queue;
 use crate::arch::{CloneArguments, resume, thread_pointer, was_in_system_call};
 use crate::failure::ThreadFailure;
@@ -244,7 +246,49 @@ pub fn is_v8_worker(thread: &Interrupted) -> bool {
 pub fn learn_pool(threads: impl Iterator<Item = Interrupted> + Clone) -> bool {
     let held = threads.clone().find(|thread| Barrier::holds(thread.tid));
     let Some(known) = held.as_ref().and_then(routine) else { return false };
-    Barrier::learn_size(threads.filter(|thread| routine(thread) == Some(known)).count())
+    POOL_ROUTINE.store(known, Ordering::Relaxed);
+    if let Some(data) = DATA_OF_UV.get() {
+        Barrier::learn_head(|node| data.iter().any(|range| range.contains(&node)));
+    }
+    Barrier::learn_size(threads.filter(has_pool_routine).count())
+}
+
+/// The function that the threads of libuv's pool run; 0 as long as it is not known.
+static POOL_ROUTINE: AtomicUsize = AtomicUsize::new(0);
+
+static DATA_OF_UV: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+
+/// Whether the pool's threads are taken as they stand, rather than at the barrier.
+static TAKES_POOL_AT_REST: AtomicBool = AtomicBool::new(false);
+
+/// Has [`is_of_pool`] say it of the pool's threads as they stand, or of those at the barrier.
+pub fn take_pool_at_rest(at_rest: bool) {
+    TAKES_POOL_AT_REST.store(at_rest, Ordering::Relaxed);
+}
+
+/// Whether all of the pool's threads wait for work, of which there is none.
+pub fn is_pool_at_rest(threads: impl Iterator<Item = Interrupted> + Clone) -> bool {
+    let waits = |thread: Interrupted| {
+        // SAFETY: it waits in its handler.
+        let word = unsafe { was_in_system_call(thread.context) }.ok().flatten();
+        word.is_some_and(Barrier::is_for_work)
+    };
+    let mut pool = threads.filter(has_pool_routine);
+    Barrier::is_at_rest() && Barrier::are_all(pool.clone().count()) && pool.all(waits)
+}
+
+/// Whether a parked thread is one of the pool's that goes on in a copy.
+pub fn is_of_pool(thread: &Interrupted) -> bool {
+    if TAKES_POOL_AT_REST.load(Ordering::Relaxed) {
+        has_pool_routine(thread)
+    } else {
+        Barrier::holds(thread.tid)
+    }
+}
+
+fn has_pool_routine(thread: &Interrupted) -> bool {
+    let known = POOL_ROUTINE.load(Ordering::Relaxed);
+    known != 0 && routine(thread) == Some(known)
 }
 
 /// Whether a thread watches how long JavaScript runs, for `vm` with a timeout: who called that would wait for it in the copy.
@@ -284,6 +328,8 @@ pub fn learn() -> Result<()> {
     });
     let watchdog = symbol(b"_ZN4node8Watchdog3RunEPv\0").map_or(0, |address| address as usize);
     WATCHDOG_ROUTINE.store(watchdog, Ordering::Relaxed);
+    DATA_OF_UV
+        .get_or_init(|| symbol(b"uv_queue_work\0").map_or_else(Vec::new, |code| data_beside(code as usize)));
     layout().map(drop)
 }
 
@@ -304,7 +350,7 @@ pub fn may_be_of_pool() -> bool {
 
 /// Whether a parked thread is one that Node has started with, or of the pool.
 pub fn is_known(thread: &Interrupted) -> bool {
-    is_v8_worker(thread) || is_resident(thread.tid) || Barrier::holds(thread.tid)
+    is_v8_worker(thread) || is_resident(thread.tid) || is_of_pool(thread)
 }
 
 /// The main thread, that for delayed tasks, and that for signals, which are there from the start.
@@ -530,67 +576,6 @@ pub fn close_ring(others: impl Iterator<Item = Interrupted>) {
 
 fn place_in(thread_pointer: usize, offset: isize) -> *mut i32 {
     thread_pointer.wrapping_add_signed(offset) as *mut i32
-}
-
-/// What is loaded as code from files: who is interrupted elsewhere runs compiled JavaScript, and holds no lock.
-#[derive(Debug, Default)]
-pub struct Code {
-    ranges: Vec<std::ops::Range<usize>>,
-    /// How often libraries have been loaded and unloaded.
-    changes: (u64, u64),
-}
-
-impl Code {
-    /// Read again only where it has changed.
-    pub fn loaded() -> MutexGuard<'static, Self> {
-        static CODE: Mutex<Code> = Mutex::new(Code { ranges: Vec::new(), changes: (0, 0) });
-        let mut code = CODE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changes = (0_u64, 0_u64);
-        // SAFETY: the function is called with our numbers, while we wait.
-        unsafe { libc::dl_iterate_phdr(Some(count_changes), (&raw mut changes).cast()) };
-        if code.changes != changes || code.ranges.is_empty() {
-            code.changes = changes;
-            code.ranges.clear();
-            // SAFETY: the function is called with our vector, while we wait.
-            unsafe { libc::dl_iterate_phdr(Some(add_code), (&raw mut code.ranges).cast()) };
-        }
-        code
-    }
-
-    pub fn holds(&self, address: usize) -> bool {
-        self.ranges.iter().any(|range| range.contains(&address))
-    }
-}
-
-unsafe extern "C" fn count_changes(
-    info: *mut libc::dl_phdr_info,
-    _: usize,
-    changes: *mut c_void,
-) -> libc::c_int {
-    // SAFETY: `loaded` passes its numbers.
-    let changes = unsafe { &mut *changes.cast::<(u64, u64)>() };
-    // SAFETY: what dl_iterate_phdr(3) passes lives during the call.
-    let info = unsafe { &*info };
-    *changes = (info.dlpi_adds, info.dlpi_subs);
-    // The first knows it.
-    1
-}
-
-unsafe extern "C" fn add_code(info: *mut libc::dl_phdr_info, _: usize, ranges: *mut c_void) -> libc::c_int {
-    // SAFETY: `loaded` passes its vector.
-    let ranges = unsafe { &mut *ranges.cast::<Vec<std::ops::Range<usize>>>() };
-    // SAFETY: what dl_iterate_phdr(3) passes lives during the call.
-    let info = unsafe { &*info };
-    // SAFETY: it has as many headers.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-    for header in
-        headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0)
-    {
-        #[allow(clippy::cast_possible_truncation, reason = "addresses of this process")]
-        let (start, length) = ((info.dlpi_addr + header.p_vaddr) as usize, header.p_memsz as usize);
-        ranges.push(start..start + length);
-    }
-    0
 }
 
 #[cfg(test)]

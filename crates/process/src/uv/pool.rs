@@ -36,6 +36,9 @@ static MARKER: AtomicPtr<Work> = AtomicPtr::new(ptr::null_mut());
 /// The same among lookups of names, which libuv queues apart.
 static LOOKUP: AtomicPtr<Lookup> = AtomicPtr::new(ptr::null_mut());
 
+/// A ring of the pool's own that work is queued in, or a node of it that libuv has for itself; 0 as long as it is not known.
+static HEAD: AtomicUsize = AtomicUsize::new(0);
+
 /// Threads of the pool that wait; they go on when it is dropped.
 pub struct Barrier(());
 
@@ -77,6 +80,50 @@ impl Barrier {
         waiting().any(|waiting| waiting == tid)
     }
 
+    /// Finds, while every thread is parked and the barrier is up, what the pool's threads wait for work beside.
+    pub fn learn_head(is_static: impl Fn(usize) -> bool) {
+        let marker = MARKER.load(Ordering::Relaxed);
+        // SAFETY: it was queued, and its memory is freed on the loop alone.
+        let Some(first) = (unsafe { marker.as_mut() }).map(|marker| &raw mut marker.work_req.queue) else {
+            return;
+        };
+        // SAFETY: the ring is intact: nobody holds its lock, since all wait.
+        let next = |node: &*mut Queue| Some(unsafe { (**node).next });
+        let ring = std::iter::successors(next(&first), next).take_while(|node| *node != first);
+        if let Some(head) = ring.map(|node| node as usize).find(|node| is_static(*node)) {
+            HEAD.store(head, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the pool's threads may be waiting for work, and it can be seen of each whether it is.
+    ///
+    /// # Safety
+    ///
+    /// The loop is the calling thread's.
+    pub unsafe fn may_be_needless(event_loop: *mut Loop) -> bool {
+        // SAFETY: as the caller promises.
+        Self::is_at_rest() && unsafe { (*event_loop).active_reqs } == 0
+    }
+
+    /// Whether no work waits for a thread, as far as it is known where that would be.
+    pub fn is_at_rest() -> bool {
+        let head = HEAD.load(Ordering::Relaxed) as *const Queue;
+        // SAFETY: libuv's own, which is there as long as libuv; it may change at any time.
+        !head.is_null() && ptr::eq(unsafe { (&raw const (*head).next).read_volatile() }, head)
+    }
+
+    /// Whether a word of futex(2) is what the pool's threads wait on for work.
+    pub fn is_for_work(word: usize) -> bool {
+        /// libuv has its rings, the lock and the condition variable side by side.
+        const NEAR: usize = 512;
+        HEAD.load(Ordering::Relaxed).abs_diff(word) < NEAR
+    }
+
+    /// Whether as many threads are all that the pool has.
+    pub fn are_all(found: usize) -> bool {
+        found == SIZE.load(Ordering::Relaxed)
+    }
+
     /// How many threads the pool has been found to have; whether that is more than was known.
     pub fn learn_size(found: usize) -> bool {
         let known = size();
@@ -92,7 +139,8 @@ impl Barrier {
     /// In a copy, before its threads go on: what is queued is the parent's, and who is not among them does not wait.
     pub fn drop_queue() {
         for place in &WAITING {
-            if parts(place.load(Ordering::Relaxed)).0 != GATE.load(Ordering::Relaxed) {
+            let word = place.load(Ordering::Relaxed);
+            if word != 0 && parts(word).0 != GATE.load(Ordering::Relaxed) {
                 place.store(0, Ordering::Relaxed);
             }
         }

@@ -14,7 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::io::Write;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,12 @@ mod state {
     pub const ORDERED: u32 = 3;
     /// It is to leave the handler.
     pub const RELEASED: u32 = 4;
+    /// It waits in the handler for what it was waiting for when the signal came.
+    pub const RESTING: u32 = 5;
+    /// It does, and is to go nowhere when that comes.
+    pub const HELD: u32 = 6;
+    /// It has come to a thread that is held, which waits for its release.
+    pub const AWAKE: u32 = 7;
 }
 
 /// What a pass over the threads has found.
@@ -90,19 +96,42 @@ struct Slot {
     thread_pointer: AtomicUsize,
     /// An address in the handler's frame, below which it waits.
     handler: AtomicUsize,
+    /// Whether it may rest once it is released.
+    may_rest: AtomicBool,
 }
 
-static SLOTS: [Slot; CAPACITY] = [const {
-    Slot {
-        tid: AtomicI32::new(0),
-        shown: AtomicI32::new(0),
-        state: AtomicU32::new(state::FREE),
-        frame: AtomicPtr::new(ptr::null_mut()),
-        context: AtomicPtr::new(ptr::null_mut()),
-        thread_pointer: AtomicUsize::new(0),
-        handler: AtomicUsize::new(0),
+impl Slot {
+    const fn empty() -> Self {
+        Self {
+            tid: AtomicI32::new(0),
+            shown: AtomicI32::new(0),
+            state: AtomicU32::new(state::FREE),
+            frame: AtomicPtr::new(ptr::null_mut()),
+            context: AtomicPtr::new(ptr::null_mut()),
+            thread_pointer: AtomicUsize::new(0),
+            handler: AtomicUsize::new(0),
+            may_rest: AtomicBool::new(false),
+        }
     }
-}; CAPACITY];
+
+    fn interrupted(&self) -> Interrupted {
+        Interrupted {
+            tid: self.tid.load(Ordering::Relaxed),
+            frame: self.frame.load(Ordering::Relaxed),
+            context: self.context.load(Ordering::Relaxed),
+            thread_pointer: self.thread_pointer.load(Ordering::Relaxed),
+        }
+    }
+}
+
+static SLOTS: [Slot; CAPACITY] = [const { Slot::empty() }; CAPACITY];
+
+/// Threads that rest: that had been waiting when they were parked, and go on waiting in the handler, with the arguments that they
+/// waited with. Until what they wait for comes they need not be parked again: they are held, which wakes nobody.
+static RESTING: [Slot; 64] = [const { Slot::empty() }; 64];
+
+/// How many copies of copies this process is: who rested in the parent has no place here.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// A thread that waits in its handler, as a copy of this process has to know it.
 #[derive(Clone, Copy, Debug)]
@@ -145,12 +174,14 @@ pub struct Parked {
 impl Parked {
     /// Parks all threads but the calling one, those of the kernel, and Node's SignalInspector.
     pub fn all() -> std::result::Result<Self, ThreadFailure> {
-        Self::all_within(PATIENCE, PATIENCE_WITH_THE_DEAF)
+        Self::all_within(PATIENCE, PATIENCE_WITH_THE_DEAF, || ())
     }
 
+    /// `hold` is called first, when nobody is parked yet.
     fn all_within(
         patience: Duration,
         patience_with_the_deaf: Duration,
+        hold: fn(),
     ) -> std::result::Result<Self, ThreadFailure> {
         let signal = install_handler()?;
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,6 +190,7 @@ impl Parked {
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
         let mut parked =
             Self { count: 0, tasks, shares_descriptors: false, _blocked: Blocked::all()?, _turn: turn };
+        hold();
         parked.call_all(signal, patience, patience_with_the_deaf)?;
         Ok(parked)
     }
@@ -205,9 +237,9 @@ impl Parked {
         let (own, before) = (gettid(), *count);
         let mut deaf = None;
         let is_known = |count: usize, tid: i32| {
-            SLOTS[..count].iter().any(|slot| {
-                slot.tid.load(Ordering::Relaxed) == tid && slot.state.load(Ordering::Acquire) != state::FREE
-            })
+            let called =
+                SLOTS[..count].iter().filter(|slot| slot.state.load(Ordering::Acquire) != state::FREE);
+            called.chain(held()).any(|slot| slot.tid.load(Ordering::Relaxed) == tid)
         };
         let counter = Cell::from_mut(count);
         let mut failed = Ok(());
@@ -244,7 +276,7 @@ impl Parked {
 
     /// Those that have come need not be looked at the next time.
     fn remember(&self) {
-        for (place, slot) in HAVE_COME.iter().zip(self.slots()) {
+        for (place, slot) in HAVE_COME.iter().zip(self.slots().iter().chain(held())) {
             place.store(slot.tid.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -291,16 +323,18 @@ impl Parked {
 
     /// What the threads were at.
     pub fn interrupted(&self) -> impl Iterator<Item = Interrupted> + Clone {
-        self.parked().map(|slot| Interrupted {
-            tid: slot.tid.load(Ordering::Relaxed),
-            frame: slot.frame.load(Ordering::Relaxed),
-            context: slot.context.load(Ordering::Relaxed),
-            thread_pointer: slot.thread_pointer.load(Ordering::Relaxed),
-        })
+        self.parked().chain(held()).map(Slot::interrupted)
     }
 
-    /// Parks all threads so that `is_settled` says of each that it stands well. A thread that does not goes on, and is parked
-    /// again; where it waits for another one, both have to go on.
+    /// Lets those rest, when they are released, of which `may_rest` says so, and which wait without a limit.
+    pub fn let_rest(&self, may_rest: impl Fn(&Interrupted) -> bool) {
+        for slot in self.parked() {
+            slot.may_rest.store(may_rest(&slot.interrupted()), Ordering::Relaxed);
+        }
+    }
+
+    /// Parks all threads, but for those that rest, which are held, so that `is_settled` says of each that it stands well. A thread
+    /// that does not goes on, and is parked again; where it waits for another one, both have to go on.
     pub fn all_settled(
         is_settled: impl Fn(&Self, &Interrupted) -> bool,
     ) -> std::result::Result<Self, ThreadFailure> {
@@ -314,14 +348,15 @@ impl Parked {
             let with_the_deaf = if knows_inspector { PATIENCE_WITH_SOME } else { PATIENCE_TO_KNOW_INSPECTOR };
             let left = deadline.saturating_duration_since(Instant::now());
             let within = |patience: Duration| (patience * leniency).min(left.max(patience));
-            let settled =
-                Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf)).and_then(|mut parked| {
+            let settled = Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf), hold).and_then(
+                |mut parked| {
                     // Those that have gone on may have started others.
                     while parked.settle(signal, within, |thread| is_settled(&parked, thread))? {
                         parked.call_all(signal, within(PATIENCE_WITH_SOME), within(with_the_deaf))?;
                     }
                     Ok(parked)
-                });
+                },
+            );
             match settled {
                 Err(ThreadFailure { failure: Failure { errno: Errno::ETIMEDOUT, .. }, .. })
                     if Instant::now() < deadline => {}
@@ -344,6 +379,10 @@ impl Parked {
         let (mut has_moved, mut passes) = (true, 0_usize);
         while has_moved {
             (has_moved, passes) = (false, passes + 1);
+            for slot in held().filter(|slot| !is_settled(&slot.interrupted())) {
+                has_moved = true;
+                let_go(slot);
+            }
             for slot in self.slots() {
                 let mut round = 0;
                 while self.interrupted_in(slot).is_some_and(|thread| !is_settled(&thread)) {
@@ -385,6 +424,10 @@ impl Parked {
             slot.state.store(state::FREE, Ordering::Relaxed);
         }
         self.count = 0;
+        for slot in &RESTING {
+            slot.state.store(state::FREE, Ordering::Relaxed);
+            slot.tid.store(0, Ordering::Relaxed);
+        }
         INSPECTOR.store(NOBODY, Ordering::Relaxed);
         // Their numbers may be those of other threads here.
         for place in &HAVE_COME {
@@ -471,6 +514,32 @@ impl Drop for Parked {
             }
         }
         wake_next(self.slots());
+        held().for_each(let_go);
+    }
+}
+
+/// In a copy of the process, before it has threads.
+pub fn begin_generation() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Threads that rest go on resting until they are let go.
+fn hold() {
+    for slot in &RESTING {
+        let _ = slot.state.compare_exchange(state::RESTING, state::HELD, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+fn held() -> impl Iterator<Item = &'static Slot> + Clone {
+    RESTING.iter().filter(|slot| matches!(slot.state.load(Ordering::Acquire), state::HELD | state::AWAKE))
+}
+
+fn let_go(slot: &Slot) {
+    let rests =
+        slot.state.compare_exchange(state::HELD, state::RESTING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if !rests {
+        slot.state.store(state::FREE, Ordering::Release);
+        wake(&slot.state);
     }
 }
 
@@ -560,6 +629,7 @@ fn call(count: &Cell<usize>, tid: i32, shown: i32, signal: c_int) -> std::result
     };
     slot.tid.store(tid, Ordering::Relaxed);
     slot.shown.store(shown, Ordering::Relaxed);
+    slot.may_rest.store(false, Ordering::Relaxed);
     slot.state.store(state::CALLED, Ordering::Release);
     count.set(count.get() + 1);
     if let Err(errno) = tgkill(tid, signal) {
@@ -661,14 +731,18 @@ extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_vo
             .compare_exchange(state::CALLED, state::PARKED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
         {
-            obey(slot);
+            let may_rest = obey(slot);
             wake_next(&SLOTS[place + 1..]);
+            if may_rest {
+                rest(tid, arch::signal_frame(info, context), context);
+            }
         }
     }
     Errno::set_raw(errno);
 }
 
-fn obey(slot: &Slot) {
+/// Whether the thread may rest then.
+fn obey(slot: &Slot) -> bool {
     loop {
         match slot.state.load(Ordering::Acquire) {
             state::PARKED => wait_while(&slot.state, state::PARKED),
@@ -686,7 +760,51 @@ fn obey(slot: &Slot) {
             _ => break,
         }
     }
+    let may_rest = slot.may_rest.load(Ordering::Relaxed);
     slot.state.store(state::FREE, Ordering::Release);
+    may_rest
+}
+
+/// Goes on waiting, where the interrupted thread waits without a limit. Of what it has interrupted the frame tells for as long,
+/// so that a copy's thread can be made of it; of signals the thread takes ours alone, and who is parked while it rests is parked
+/// on top of that.
+fn rest(tid: i32, frame: *mut c_void, context: *mut c_void) {
+    // SAFETY: the context is that of this handler.
+    let has_other_stack =
+        unsafe { (*context.cast::<libc::ucontext_t>()).uc_stack.ss_flags } & libc::SS_DISABLE == 0;
+    if has_other_stack {
+        // It may have no room for another frame.
+        return;
+    }
+    // SAFETY: the context is that of this handler.
+    let Some(wait) = (unsafe { arch::unlimited_wait(context) }) else { return };
+    let is_taken =
+        |slot: &&Slot| slot.tid.compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let Some(slot) = RESTING.iter().find(is_taken) else { return };
+    slot.frame.store(frame, Ordering::Relaxed);
+    slot.context.store(context, Ordering::Relaxed);
+    slot.thread_pointer.store(arch::thread_pointer(), Ordering::Relaxed);
+    slot.state.store(state::RESTING, Ordering::Release);
+    let generation = GENERATION.load(Ordering::Relaxed);
+    unblock_signal();
+    let [first, second, third, fourth, fifth, sixth] = wait.arguments;
+    // SAFETY: as the thread has called it.
+    let result = unsafe { libc::syscall(wait.call, first, second, third, fourth, fifth, sixth) };
+    let result = if result == -1 { -i64::from(Errno::last_raw()) } else { result };
+    // A copy's thread may have been made of what is parked on top of this.
+    while GENERATION.load(Ordering::Relaxed) == generation {
+        let change = |from, to| slot.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        match change(state::RESTING, state::FREE) {
+            Ok(_) | Err(state::FREE) => {
+                slot.tid.store(0, Ordering::Release);
+                break;
+            }
+            Err(state::HELD) => drop(change(state::HELD, state::AWAKE)),
+            Err(state) => wait_while(&slot.state, state),
+        }
+    }
+    // SAFETY: the context is that of this handler, whose thread would be told so by the kernel.
+    unsafe { arch::return_from(&wait, context, result) };
 }
 
 fn gettid() -> i32 {
@@ -718,5 +836,163 @@ fn pause(round: &mut u32) {
         std::thread::yield_now();
     } else {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, reason = "in a test a panic is how it fails")]
+
+    use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::{Parked, RESTING, gettid, state, wake};
+
+    /// Each parks the other's threads.
+    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+
+    /// What a thread waits on, which then says that it has come.
+    #[derive(Default)]
+    struct Gate {
+        word: AtomicU32,
+        tid: AtomicI32,
+        passed: AtomicU32,
+    }
+
+    impl Gate {
+        fn pass(&self) {
+            let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+            // SAFETY: the structure is complete; Rust has given the thread one.
+            unsafe { libc::sigaltstack(&raw const none, std::ptr::null_mut()) };
+            self.tid.store(gettid(), Ordering::Release);
+            while self.word.load(Ordering::Acquire) == 0 {
+                let operation = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
+                let (no_timeout, nothing) = (std::ptr::null::<libc::timespec>(), 0_usize);
+                // SAFETY: a word of the gate's, without a limit.
+                unsafe {
+                    libc::syscall(
+                        libc::SYS_futex,
+                        self.word.as_ptr(),
+                        operation,
+                        0,
+                        no_timeout,
+                        nothing,
+                        libc::FUTEX_BITSET_MATCH_ANY,
+                    )
+                };
+            }
+            self.passed.store(1, Ordering::Release);
+        }
+
+        fn open(&self) {
+            self.word.store(1, Ordering::Release);
+            wake(&self.word);
+        }
+
+        fn slot(&self) -> Option<&'static super::Slot> {
+            let tid = self.tid.load(Ordering::Acquire);
+            RESTING.iter().find(|slot| slot.tid.load(Ordering::Relaxed) == tid)
+        }
+
+        fn state(&self) -> u32 {
+            self.slot().map_or(state::FREE, |slot| slot.state.load(Ordering::Acquire))
+        }
+    }
+
+    fn until(is_so: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(30), "it does not come about");
+            thread::yield_now();
+        }
+    }
+
+    fn waits(gate: &Gate) -> bool {
+        let call = format!("/proc/self/task/{}/syscall", gate.tid.load(Ordering::Acquire));
+        let futex = libc::SYS_futex.to_string();
+        std::fs::read_to_string(call).is_ok_and(|text| text.split(' ').next() == Some(&futex))
+    }
+
+    fn park() -> Parked {
+        Parked::all_settled(|_, _| true).expect("all threads can be parked")
+    }
+
+    #[test]
+    fn a_thread_that_rests_is_held_without_being_woken_and_goes_on_when_what_it_waits_for_comes() {
+        let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = Arc::new(Gate::default());
+        let thread = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.pass()
+        });
+        until(|| gate.tid.load(Ordering::Acquire) != 0 && waits(&gate));
+        let tid = gate.tid.load(Ordering::Acquire);
+
+        // Parked by a signal, and told that it may rest.
+        let parked = park();
+        let before = parked.interrupted().find(|thread| thread.tid == tid).expect("it is parked");
+        assert_eq!(gate.state(), state::FREE);
+        parked.let_rest(|thread| thread.tid == tid);
+        drop(parked);
+        until(|| gate.state() == state::RESTING && waits(&gate));
+
+        // Held, and let go.
+        for _ in 0..3 {
+            let parked = park();
+            assert_eq!(gate.state(), state::HELD);
+            assert!(!parked.parked().any(|slot| slot.tid.load(Ordering::Relaxed) == tid), "it had a signal");
+            let held = parked.interrupted().find(|thread| thread.tid == tid).expect("it is held");
+            assert_eq!((held.frame, held.context), (before.frame, before.context));
+            assert_eq!(held.thread_pointer, before.thread_pointer);
+            drop(parked);
+            assert_eq!(gate.state(), state::RESTING);
+        }
+
+        // A signal parks it on top of that.
+        let parked = Parked::all().expect("all threads can be parked");
+        assert!(parked.parked().any(|slot| slot.tid.load(Ordering::Relaxed) == tid));
+        drop(parked);
+        assert_eq!(gate.state(), state::RESTING);
+
+        // What it waits for comes while it is held.
+        let parked = park();
+        gate.open();
+        until(|| gate.state() == state::AWAKE);
+        assert!(parked.interrupted().any(|thread| thread.tid == tid));
+        assert_eq!(gate.passed.load(Ordering::Acquire), 0, "it has gone on");
+        drop(parked);
+        thread.join().expect("it ends");
+        assert_eq!(gate.passed.load(Ordering::Acquire), 1);
+        assert!(gate.slot().is_none());
+    }
+
+    #[test]
+    fn a_thread_that_stands_badly_when_it_rests_is_let_go() {
+        let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = Arc::new(Gate::default());
+        let thread = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.pass()
+        });
+        until(|| gate.tid.load(Ordering::Acquire) != 0 && waits(&gate));
+        let tid = gate.tid.load(Ordering::Acquire);
+        let parked = park();
+        parked.let_rest(|thread| thread.tid == tid);
+        drop(parked);
+        until(|| gate.state() == state::RESTING && waits(&gate));
+
+        let parked = Parked::all_settled(|_, thread| {
+            let rests = gate.state() == state::HELD;
+            if thread.tid == tid && rests {
+                gate.open();
+            }
+            thread.tid != tid || !rests
+        });
+        let parked = parked.expect("all threads can be parked");
+        assert_ne!(gate.state(), state::HELD);
+        drop(parked);
+        thread.join().expect("it ends");
     }
 }

@@ -11,7 +11,10 @@ use std::ffi::{c_int, c_void};
 
 use linux_clone_syscalls::clone3::Arguments;
 
-use super::CloneArguments;
+use super::{CloneArguments, Wait};
+
+/// Bytes of the instruction.
+const LENGTH_OF_SVC: i64 = 4;
 
 /// clone3(2) on the stack that `arguments` names, which the child leaves at once for its copy of the caller's own.
 ///
@@ -170,4 +173,32 @@ pub unsafe fn was_in_system_call(context: *const c_void) -> Result<Option<usize>
 pub unsafe fn stack_pointer(context: *const c_void) -> usize {
     // SAFETY: as the caller promises.
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.sp as usize }
+}
+
+/// What an interrupted thread waits for without a limit: a futex(2) that it is to call again. Of a call that has been interrupted
+/// for good the first argument is lost.
+///
+/// # Safety
+///
+/// As [`was_in_system_call`].
+pub unsafe fn unlimited_wait(context: *const c_void) -> Option<Wait> {
+    // SAFETY: as the caller promises.
+    unsafe { was_in_system_call(context) }.ok()??;
+    // SAFETY: as the caller promises.
+    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.regs };
+    let arguments: [usize; 6] = std::array::from_fn(|name| registers[name] as usize);
+    let has_limit = arguments[super::LIMIT_OF_FUTEX] != 0;
+    (!has_limit).then_some(Wait { call: libc::SYS_futex, arguments, resumes_at: LENGTH_OF_SVC })
+}
+
+/// Has an interrupted thread go on with the result of what it waited for.
+///
+/// # Safety
+///
+/// The context is that of the calling handler, and [`unlimited_wait`] has told what it waits for.
+pub unsafe fn return_from(wait: &Wait, context: *mut c_void, result: i64) {
+    // SAFETY: as the caller promises.
+    let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
+    machine.regs[0] = result.cast_unsigned();
+    machine.pc = machine.pc.wrapping_add_signed(wait.resumes_at);
 }

@@ -14,15 +14,18 @@ mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
-    clone, clone3, clone3_calling, resume, signal_frame, stack_pointer, thread_pointer, was_in_system_call,
+    clone, clone3, clone3_calling, resume, return_from, signal_frame, stack_pointer, thread_pointer,
+    unlimited_wait, was_in_system_call,
 };
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use other::{
-    clone, clone3, clone3_calling, resume, signal_frame, stack_pointer, thread_pointer, was_in_system_call,
+    clone, clone3, clone3_calling, resume, return_from, signal_frame, stack_pointer, thread_pointer,
+    unlimited_wait, was_in_system_call,
 };
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{
-    clone, clone3, clone3_calling, resume, signal_frame, stack_pointer, thread_pointer, was_in_system_call,
+    clone, clone3, clone3_calling, resume, return_from, signal_frame, stack_pointer, thread_pointer,
+    unlimited_wait, was_in_system_call,
 };
 
 /// Whether this process can be copied on this processor.
@@ -40,6 +43,15 @@ pub struct CloneArguments {
     pub parent_tid: usize,
     pub child_tid: usize,
     pub thread_pointer: usize,
+}
+
+/// A system call that a signal has interrupted, and that can be made in the thread's place.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    pub call: libc::c_long,
+    pub arguments: [usize; 6],
+    /// How many bytes behind where it was interrupted the thread goes on.
+    resumes_at: i64,
 }
 
 /// Whether a system call is one in which no lock is held: malloc changes mappings under its own, and of futex(2) it is what
@@ -71,3 +83,7 @@ unsafe fn only_waits(call: i64, arguments: [i64; 3]) -> bool {
     // SAFETY: the thread waits on it, so that it is mapped.
     is_for_events && unsafe { word.read_volatile() } == expected
 }
+
+/// Which of futex(2)'s arguments says how long it may take; null: without a limit.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const LIMIT_OF_FUTEX: usize = 3;

@@ -67,3 +67,15 @@ pub unsafe fn was_in_system_call(_: *const c_void) -> Result<Option<usize>, usiz
 pub unsafe fn stack_pointer(_: *const c_void) -> usize {
     0
 }
+
+/// # Safety
+///
+/// None is asked for.
+pub unsafe fn unlimited_wait(_: *const c_void) -> Option<Wait> {
+    None
+}
+
+/// # Safety
+///
+/// None is asked for.
+pub unsafe fn return_from(_: &Wait, _: *mut c_void, _: i64) {}

@@ -11,12 +11,15 @@ use std::ffi::{c_int, c_void};
 
 use linux_clone_syscalls::clone3::Arguments;
 
-use super::CloneArguments;
+use super::{CloneArguments, Wait};
 
 #[allow(clippy::cast_possible_truncation, reason = "this processor's words have 64 bits")]
 const CLONE: isize = libc::SYS_clone as isize;
 #[allow(clippy::cast_possible_truncation, reason = "as above")]
 const CLONE3: isize = libc::SYS_clone3 as isize;
+
+/// Bytes of the instruction.
+const LENGTH_OF_SYSCALL: i64 = 2;
 
 /// clone3(2) on the stack that `arguments` names, which the child leaves at once for its copy of the caller's own.
 ///
@@ -192,4 +195,65 @@ pub unsafe fn stack_pointer(context: *const c_void) -> usize {
     #[allow(clippy::cast_possible_truncation, reason = "this processor's words have 64 bits")]
     let pointer = registers[libc::REG_RSP as usize].cast_unsigned() as usize;
     pointer
+}
+
+/// What an interrupted thread waits for without a limit: a futex(2) that it is to call again, or epoll's wait.
+///
+/// # Safety
+///
+/// As [`was_in_system_call`].
+pub unsafe fn unlimited_wait(context: *const c_void) -> Option<Wait> {
+    // SAFETY: as the caller promises.
+    let waits = unsafe { was_in_system_call(context) }.ok()?;
+    // SAFETY: as the caller promises.
+    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    let names = [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8, libc::REG_R9];
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "this processor's words have 64 bits; indices"
+    )]
+    let arguments = names.map(|name| registers[name as usize].cast_unsigned() as usize);
+    if waits.is_some() {
+        let has_limit = arguments[super::LIMIT_OF_FUTEX] != 0;
+        return (!has_limit).then_some(Wait {
+            call: libc::SYS_futex,
+            arguments,
+            resumes_at: LENGTH_OF_SYSCALL,
+        });
+    }
+    if registers[libc::REG_RAX as usize] != -i64::from(libc::EINTR) {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "this processor's words have 64 bits")]
+    let counter = registers[libc::REG_RIP as usize].cast_unsigned() as usize;
+    // SAFETY: no text begins within so few bytes of a system call.
+    let code = unsafe { ((counter - LENGTH_OF_WRAPPER) as *const [u8; LENGTH_OF_WRAPPER]).read_unaligned() };
+    let call = EPOLL.into_iter().find(|call| {
+        let [n0, n1, n2, n3, ..] = call.to_le_bytes();
+        code.windows(5).any(|instruction| instruction == [0xb8, n0, n1, n2, n3])
+    })?;
+    #[allow(clippy::cast_possible_truncation, reason = "an int of C's")]
+    let has_limit = !(arguments[LIMIT_OF_EPOLL] as u32).cast_signed().is_negative();
+    (!has_limit).then_some(Wait { call, arguments, resumes_at: 0 })
+}
+
+const EPOLL: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+
+/// Which of its arguments says how long it may take.
+const LIMIT_OF_EPOLL: usize = 3;
+
+/// Bytes in which a call has its number put into eax, which its result has taken the place of, and is made.
+const LENGTH_OF_WRAPPER: usize = 16;
+
+/// Has an interrupted thread go on with the result of what it waited for.
+///
+/// # Safety
+///
+/// The context is that of the calling handler, and [`unlimited_wait`] has told what it waits for.
+pub unsafe fn return_from(wait: &Wait, context: *mut c_void, result: i64) {
+    // SAFETY: as the caller promises.
+    let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    registers[libc::REG_RAX as usize] = result;
+    registers[libc::REG_RIP as usize] += wait.resumes_at;
 }

@@ -14,7 +14,7 @@ use super::{Request, threads};
 use crate::child::perform_rows;
 use crate::failed::Failed;
 use crate::failure::Step;
-use crate::park::{Interrupted, Parked};
+use crate::park::{Interrupted, Parked, begin_generation};
 use crate::plan::Row;
 use crate::signals::{KernelAction, rt_sigaction};
 use crate::uv::layout::Loop;
@@ -30,6 +30,7 @@ pub fn begin(
     event_loop: *mut Loop,
 ) -> Result<(), Failed> {
     threads::rename_self();
+    begin_generation();
     perform_rows(rows)?;
     handlers.restore();
     // SAFETY: the loop is this thread's, and its handles are alive.

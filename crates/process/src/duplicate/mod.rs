@@ -224,6 +224,7 @@ pub unsafe fn duplicate(
     // Unmapping waits for page faults, which threads have that go on, and who waits finds the copy on this processor.
     drop(stack);
     parked.own_stacks();
+    parked.let_rest(threads::is_known);
     clock.next();
     drop((parked, barrier));
     clock.next();

@@ -57,7 +57,9 @@ unsafe extern "C" fn add_code(info: *mut libc::dl_phdr_info, _: usize, ranges: *
     // SAFETY: `loaded` passes its vector.
     let ranges = unsafe { &mut *ranges.cast::<Vec<Range<usize>>>() };
     // SAFETY: what dl_iterate_phdr(3) passes lives during the call.
-    ranges.extend(unsafe { segments(&*info, libc::PF_X) });
+    let info = unsafe { &*info };
+    // SAFETY: as above.
+    ranges.extend(unsafe { segments(info, libc::PF_X) });
     0
 }
 

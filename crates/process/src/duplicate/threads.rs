@@ -340,6 +340,9 @@ fn was_v8_worker(tid: i32) -> bool {
 
 /// Whether there are threads that Node's start does not explain: libuv's pool may be there.
 pub fn may_be_of_pool() -> bool {
+    if Barrier::knows_pool() {
+        return true;
+    }
     let own = nix::unistd::gettid().as_raw();
     let known = |place: &&AtomicI32| ![0, own].contains(&place.load(Ordering::Relaxed));
     let explained = 1 + V8_WORKERS.iter().filter(known).count() + RESIDENTS.iter().filter(known).count();

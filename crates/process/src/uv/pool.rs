@@ -108,8 +108,13 @@ impl Barrier {
     /// Whether no work waits for a thread, as far as it is known where that would be.
     pub fn is_at_rest() -> bool {
         let head = HEAD.load(Ordering::Relaxed) as *const Queue;
-        // SAFETY: libuv's own, which is there as long as libuv; it may change at any time.
-        !head.is_null() && ptr::eq(unsafe { (&raw const (*head).next).read_volatile() }, head)
+        if head.is_null() {
+            return false;
+        }
+        // SAFETY: libuv's own, which is there as long as libuv.
+        let next = unsafe { &raw const (*head).next };
+        // SAFETY: as above; it may change at any time.
+        ptr::eq(unsafe { next.read_volatile() }, head)
     }
 
     /// Whether a word of futex(2) is what the pool's threads wait on for work.
@@ -117,6 +122,11 @@ impl Barrier {
         /// libuv has its rings, the lock and the condition variable side by side.
         const NEAR: usize = 512;
         HEAD.load(Ordering::Relaxed).abs_diff(word) < NEAR
+    }
+
+    /// Whether the pool has been seen: its threads do not end.
+    pub fn knows_pool() -> bool {
+        SIZE.load(Ordering::Relaxed) != 0
     }
 
     /// Whether as many threads are all that the pool has.

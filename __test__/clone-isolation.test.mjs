@@ -2127,6 +2127,70 @@ test("V8's threads are found behind that of a library", async (t) => {
   })
 })
 
+test('Threads that wait for work are woken by no clone but the first ones', async (t) => {
+  const act = async ({ lib, fs, acquaint }) => {
+    const CLONES = 40
+    /** How often each thread but this one has left its processor. */
+    const switches = () => {
+      const tids = fs.readdirSync('/proc/self/task').filter((tid) => tid !== `${process.pid}`)
+      const count = (tid) => {
+        const status = fs.readFileSync(`/proc/self/task/${tid}/status`, 'utf8')
+        return [...status.matchAll(/ctxt_switches:\t(\d+)/g)].reduce((sum, [, each]) => sum + Number(each), 0)
+      }
+      return tids.map((tid) => [tid, count(tid)])
+    }
+    await acquaint()
+    const before = new Map(switches())
+    for (let made = 0; made < CLONES; made++) await lib.clone(() => {}).wait()
+    const after = switches()
+    const often = after.filter(([tid, count]) => count - before.get(tid) >= CLONES)
+    return { often: often.length, threads: after.length }
+  }
+  const { value } = await scene(t, act)
+  t.true(value.threads >= 7, JSON.stringify(value))
+  // On some systems the one for delayed tasks.
+  t.true(value.often <= 1, JSON.stringify(value))
+})
+
+test('Threads that wait for work take part in what concerns all threads: setgid(2), unshare(2) of all, and their work', async (t) => {
+  const act = async ({ lib, fs, acquaint }, { gid, moves }) => {
+    const field = (name) =>
+      fs.readdirSync('/proc/self/task').map((tid) => {
+        const status = fs.readFileSync(`/proc/self/task/${tid}/status`, 'utf8')
+        return status.match(new RegExp(`${name}:\\t(.*)`))[1].split('\t')[1]
+      })
+    const links = () =>
+      fs.readdirSync('/proc/self/task').map((tid) => fs.readlinkSync(`/proc/self/task/${tid}/ns/uts`))
+    const seen = { gids: [], links: [], read: [], codes: [] }
+    for (let round = 0; round < 3; round++) {
+      await acquaint()
+      process.setegid(gid)
+      seen.gids.push(new Set(field('Gid')).size, Number(field('Gid')[0]) === gid)
+      process.setegid(process.getgid())
+      if (moves) lib.unshare(['uts'], { threads: 'all' })
+      // The inspector's thread, which runs nothing of the process's, stays.
+      seen.links.push(
+        links().filter((link) => link !== fs.readlinkSync('/proc/thread-self/ns/uts')).length <= 1,
+      )
+      const texts = await Promise.all([1, 2, 3, 4].map(() => fs.promises.readFile('/proc/self/comm', 'utf8')))
+      seen.read.push(texts.every((text) => text.length > 0))
+      seen.codes.push(
+        (await lib.clone(async () => (await fs.promises.readFile('/proc/self/comm')).length && 7).wait())
+          .code,
+      )
+    }
+    return seen
+  }
+  const arg = { gid: isRoot ? 65534 : process.getgid(), moves: isRoot }
+  const { value } = await scene(t, act, { arg })
+  t.deepEqual(value, {
+    gids: [1, true, 1, true, 1, true],
+    links: [true, true, true],
+    read: [true, true, true],
+    codes: [7, 7, 7],
+  })
+})
+
 test('The pool is as large as it was started, whatever the environment says later', async (t) => {
   const act = async ({ lib, fs }) => {
     await fs.promises.stat('/')

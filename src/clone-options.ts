@@ -102,7 +102,16 @@ export interface Checked {
   release(): void
 }
 
+const NOTHING_ASKED: Checked = {
+  request: bare<CloneRequest>({ flags: 0, stackSize: DEFAULT_STACK, exitSignal: kernel.SIGCHLD, setTid: [] }),
+  release() {
+    // Nothing has been opened.
+  },
+}
+
 export function checkedOptions(value: unknown, caller: Caller): Checked {
+  // Each function that runs, and each object, is a page that the parent copies after the fork.
+  if (value === undefined) return NOTHING_ASKED
   const given = options(value, 'options', KNOWN, caller)
   let flags = checkedFlags(given, caller)
   const exitSignal = checkedExitSignal(given.exitSignal, flags, caller)

@@ -2191,6 +2191,28 @@ test('Threads that wait for work take part in what concerns all threads: setgid(
   })
 })
 
+test('A child that touches nothing has less than 2 MB of memory of its own', async (t) => {
+  const act = async ({ lib, fs, until, acquaint }) => {
+    const read = (pid, file) => fs.readFileSync(`/proc/${pid}/${file}`, 'utf8')
+    await acquaint()
+    const kilobytes = []
+    for (let round = 0; round < 9; round++) {
+      const it = lib.clone(() => {
+        process.kill(process.pid, 'SIGSTOP')
+      })
+      await until(() => read(it.pid, 'stat').split(') ')[1].startsWith('T'))
+      kilobytes.push(Number(read(it.pid, 'smaps_rollup').match(/Private_Dirty:\s+(\d+)/)[1]))
+      it.kill('SIGKILL')
+      await it.wait()
+    }
+    return kilobytes.sort((one, other) => one - other)
+  }
+  const { value } = await scene(t, act)
+  t.log(`${value} kB`)
+  // What the parent writes to meanwhile, as it does when it collects garbage, is the child's alone too.
+  t.true(value[4] < 2048, `${value}`)
+})
+
 test('The pool is as large as it was started, whatever the environment says later', async (t) => {
   const act = async ({ lib, fs }) => {
     await fs.promises.stat('/')

@@ -124,10 +124,11 @@ test('a ChildProcess has what it is told to run and how it stands', async (t, sp
   t.true(child.stdin.writable && !child.stdin.readable)
   t.true(child.stdout.readable && child.stderr.readable)
   t.like(child, { connected: false, killed: false, exitCode: null, signalCode: null, channel: undefined })
+  const closed = once(child, 'close')
   await once(child, 'exit')
   t.like(child, { killed: false, exitCode: 7, signalCode: null })
   t.true(child.stdin.destroyed)
-  await once(child, 'close')
+  await closed
   t.true(Number.isInteger(child.pid))
 })
 

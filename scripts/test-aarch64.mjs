@@ -31,7 +31,7 @@ const SYSTEM = [
     'base-files',
     'bash',
     'bsdutils',
-    'busybox',
+    'busybox-static',
     'coreutils',
     'dash',
     'findutils',
@@ -135,7 +135,7 @@ function makeSystem(directory) {
   if (values.musl) copy(muslNode('arm64', values.node), 'usr')
   else copy(nodeOfNpm('arm64', values.node), 'usr/bin/node')
 
-  const skipped = new Set(['.git', '.nodes', '.tools', 'crates', 'npm', 'target', 'node_modules'])
+  const skipped = new Set(['.git', '.nodes', '.tools', 'crates', 'target', 'node_modules'])
   copy(root, 'package', (file) => {
     const [first] = path.relative(root, file).split(path.sep)
     return !skipped.has(first) && !first.endsWith('.node')

@@ -8,7 +8,6 @@ interface Mount {
   parent: number
   mountPoint: string
   isShared: boolean
-  fstype: string
 }
 
 const PROPAGATION = "mount(null, '/', null, MS_REC | MS_PRIVATE) first"
@@ -17,7 +16,7 @@ function mounts(): Map<number, Mount> {
   const lines = readFileSync('/proc/thread-self/mountinfo', 'utf8').trimEnd().split('\n')
   return new Map(
     lines.map((line) => {
-      const [before = '', after = ''] = line.split(' - ')
+      const [before = ''] = line.split(' - ')
       const [id, parent, , , mountPoint = '', , ...optional] = before.split(' ')
       const mount = {
         id: Number(id),
@@ -26,7 +25,6 @@ function mounts(): Map<number, Mount> {
           String.fromCharCode(Number.parseInt(octal, 8)),
         ),
         isShared: optional.some((field) => field.startsWith('shared:')),
-        fstype: after.split(' ')[0] ?? '',
       }
       return [mount.id, mount]
     }),
@@ -53,7 +51,7 @@ function einval(newRoot: string, putOld: string): string {
   if (root?.mountPoint !== '/') {
     return 'The current root directory is no mount point, because of an earlier chroot: bind it onto itself and enter it before'
   }
-  if (root.fstype === 'rootfs' || root.parent === root.id) {
+  if (root.parent === root.id) {
     return 'The current root is the initial ramfs, which cannot be moved: mount the new root over it, as switch_root(8) does'
   }
   const [newPath, oldPath] = [realpathSync(newRoot), realpathSync(putOld)]

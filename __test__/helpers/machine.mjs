@@ -41,12 +41,12 @@ export function temporaryDirectory(t) {
   return directory
 }
 
-/** Compiles a C program, and returns its path. */
-export function compile(t, source) {
+/** Compiles a C program, and returns its path; `words` are for the compiler. */
+export function compile(t, source, ...words) {
   const directory = temporaryDirectory(t)
   const [text, program] = [path.join(directory, 'program.c'), path.join(directory, 'program')]
   writeFileSync(text, source)
-  const { status, stderr } = spawnSync('cc', ['-o', program, text], { encoding: 'utf8' })
+  const { status, stderr } = spawnSync('cc', [...words, '-o', program, text], { encoding: 'utf8' })
   if (status !== 0) throw new Error(`cc ended with ${status}\n${stderr}`)
   return program
 }

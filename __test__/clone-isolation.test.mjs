@@ -2191,6 +2191,48 @@ test('Threads that wait for work take part in what concerns all threads: setgid(
   })
 })
 
+test("With module.register()'s hooks, whose thread is not in the child, import() is an error there and works in the parent", async (t) => {
+  const hooks = 'data:text/javascript,export const resolve = (name, context, next) => next(name, context)'
+  const registering = `import { register } from 'node:module'; register('${hooks}')`
+  const act = async ({ lib }) => {
+    const attempt = async (specifier) => {
+      try {
+        return typeof (await import(specifier)).default
+      } catch ({ code, message }) {
+        return `${code} ${message}`
+      }
+    }
+    const before = await attempt('node:path')
+    const it = lib.clone(async () => {
+      process.stdout.write(await attempt('node:util'))
+      return 5
+    })
+    const status = await it.wait()
+    return { before, after: await attempt('node:util'), status }
+  }
+  const text = `import { createRequire } from 'node:module'
+    const lib = createRequire(${JSON.stringify(library)})(${JSON.stringify(library)})
+    console.log(JSON.stringify(await (${act})({ lib })))`
+  const directory = temporaryDirectory(t)
+  const script = path.join(directory, 'main.mjs')
+  writeFileSync(script, text)
+  const words = [
+    '--no-warnings',
+    '--import',
+    `data:text/javascript,${encodeURIComponent(registering)}`,
+    script,
+  ]
+  const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let output = ''
+  for await (const chunk of child.stdout.setEncoding('utf8')) output += chunk
+  t.regex(output, /^ENOTSUP .*module\.register\(\).*registerHooks/)
+  t.deepEqual(JSON.parse(output.slice(output.indexOf('{'))), {
+    before: 'object',
+    after: 'object',
+    status: { code: 5, signal: null },
+  })
+})
+
 test('A child that touches nothing has less than 2 MB of memory of its own', async (t) => {
   const act = async ({ lib, fs, until, acquaint }) => {
     const read = (pid, file) => fs.readFileSync(`/proc/${pid}/${file}`, 'utf8')

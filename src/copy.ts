@@ -164,6 +164,7 @@ function begin(place: Place, pid: number, internals: NodeInternals, body: Body, 
   internals.drop()
   adopt(place, pid, latest)
   internals.renewResolver()
+  internals.refuseHooks()
   internals.reseed()
   isSettled = false
   let isOver = false

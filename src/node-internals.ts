@@ -2,6 +2,7 @@
 import binding = require('../binding.js')
 
 import { isBuiltin } from 'node:module'
+import { withCode } from './argument-errors.js'
 import { check } from './system-call-error.js'
 
 /** What a copy of this process has to give up of Node's own JavaScript state. */
@@ -18,6 +19,8 @@ export interface NodeInternals {
   reseed(): void
   /** Gives dns a channel of this process's, where the other's has queries under way, with their callbacks. */
   renewResolver(): void
+  /** Has what asks the thread of module.register()'s hooks, which is not here, fail rather than wait. */
+  refuseHooks(): void
   /** The same for what nobody uses. */
   standIn(): NodeInternals
 }
@@ -295,6 +298,31 @@ const unusedResolver: ExportsOf = () => ({
   getDefaultResolver: () => ({ _handle: { setServers: () => 0 } }),
 })
 
+interface HookWorker {
+  waitForWorker(): void
+  makeAsyncRequest(...request: unknown[]): Promise<unknown>
+  makeSyncRequest(...request: unknown[]): unknown
+}
+
+function refuseHooks(exportsOf: ExportsOf): void {
+  // The module is there since hooks are; the class has another name since Node 24.
+  const { HooksProxy, AsyncLoaderHookWorker = HooksProxy } = exportsOf('internal/modules/esm/hooks') as {
+    HooksProxy?: { prototype: HookWorker }
+    AsyncLoaderHookWorker?: { prototype: HookWorker }
+  }
+  if (AsyncLoaderHookWorker === undefined) return
+  const refuse = () => {
+    const message =
+      'In a clone no module can be imported where module.register() has been called: the hooks run in a thread of the parent. ' +
+      'Import it before, or use module.registerHooks()'
+    throw withCode(Error, 'ENOTSUP', message, refuse)
+  }
+  const { prototype } = AsyncLoaderHookWorker
+  prototype.waitForWorker = refuse
+  prototype.makeSyncRequest = refuse
+  prototype.makeAsyncRequest = async () => refuse()
+}
+
 function drop(found: Found): void {
   dropRunning(found)
   dropTimers(found)
@@ -381,6 +409,7 @@ export function nodeInternals(): NodeInternals {
     forgetCallers: () => forgetCallers(found),
     reseed: () => reseed(found),
     renewResolver: () => renewResolver(exportsOf),
+    refuseHooks: () => refuseHooks(exportsOf),
     standIn: () => of(unused(found), unusedResolver, droppingRejectionsAndDate()),
   })
   return of(found, exportsOf, droppingRejectionsAndDate(rejections, forgetDate))

@@ -95,9 +95,9 @@ cd /package
 uname -srm
 node -p '"Node " + process.version'
 status=0
-${values.tests ? `LINUX_CLONE_TEST_SLOWNESS=${SLOWNESS} node scripts/test.mjs ${words.join(' ')} || status=1` : ''}
 # A connection to one of localhost's addresses may take longer than until the next is tried.
 export NODE_OPTIONS=--network-family-autoselection-attempt-timeout=60000
+${values.tests ? `LINUX_CLONE_TEST_SLOWNESS=${SLOWNESS} node scripts/test.mjs ${words.join(' ')} || status=1` : ''}
 ${Number(values.clones) > 0 ? `STRESS_DEADLINE=${DEADLINE} node scripts/stress-clone.mjs ${values.clones} || status=1` : ''}
 echo "The virtual machine ends with $status"
 sync

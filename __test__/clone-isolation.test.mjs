@@ -2148,8 +2148,9 @@ test('Threads that wait for work are woken by no clone but the first ones', asyn
   }
   const { value } = await scene(t, act)
   t.true(value.threads >= 7, JSON.stringify(value))
-  // On some systems the one for delayed tasks.
-  t.true(value.often <= 1, JSON.stringify(value))
+  // On some systems the one for delayed tasks; with musl, whose threads each wait on a word of their own, the pool's too.
+  const isMusl = process.report.getReport().header.glibcVersionRuntime === undefined
+  t.true(value.often <= (isMusl ? 5 : 1), JSON.stringify(value))
 })
 
 test('Threads that wait for work take part in what concerns all threads: setgid(2), unshare(2) of all, and their work', async (t) => {

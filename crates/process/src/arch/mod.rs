@@ -47,6 +47,10 @@ pub struct CloneArguments {
 
 /// A system call that a signal has interrupted, and that can be made in the thread's place.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "there is none there")
+)]
 pub struct Wait {
     pub call: libc::c_long,
     pub arguments: [usize; 6],

@@ -9,7 +9,7 @@ use std::ffi::{c_int, c_void};
 
 use linux_clone_syscalls::clone3::Arguments;
 
-use super::CloneArguments;
+use super::{CloneArguments, Wait};
 
 const MISSING: isize = -(libc::ENOSYS as isize);
 

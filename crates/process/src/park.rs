@@ -790,7 +790,7 @@ fn rest(tid: i32, frame: *mut c_void, context: *mut c_void) {
     let [first, second, third, fourth, fifth, sixth] = wait.arguments;
     // SAFETY: as the thread has called it.
     let result = unsafe { libc::syscall(wait.call, first, second, third, fourth, fifth, sixth) };
-    let result = if result == -1 { -i64::from(Errno::last_raw()) } else { result };
+    let result = if result == -1 { -libc::c_long::from(Errno::last_raw()) } else { result };
     // A copy's thread may have been made of what is parked on top of this.
     while GENERATION.load(Ordering::Relaxed) == generation {
         let change = |from, to| slot.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);

@@ -196,7 +196,7 @@ pub unsafe fn unlimited_wait(context: *const c_void) -> Option<Wait> {
 /// # Safety
 ///
 /// The context is that of the calling handler, and [`unlimited_wait`] has told what it waits for.
-pub unsafe fn return_from(wait: &Wait, context: *mut c_void, result: i64) {
+pub unsafe fn return_from(wait: &Wait, context: *mut c_void, result: libc::c_long) {
     // SAFETY: as the caller promises.
     let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
     machine.regs[0] = result.cast_unsigned();

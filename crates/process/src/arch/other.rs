@@ -78,4 +78,4 @@ pub unsafe fn unlimited_wait(_: *const c_void) -> Option<Wait> {
 /// # Safety
 ///
 /// None is asked for.
-pub unsafe fn return_from(_: &Wait, _: *mut c_void, _: i64) {}
+pub unsafe fn return_from(_: &Wait, _: *mut c_void, _: libc::c_long) {}

@@ -251,7 +251,7 @@ const LENGTH_OF_WRAPPER: usize = 16;
 /// # Safety
 ///
 /// The context is that of the calling handler, and [`unlimited_wait`] has told what it waits for.
-pub unsafe fn return_from(wait: &Wait, context: *mut c_void, result: i64) {
+pub unsafe fn return_from(wait: &Wait, context: *mut c_void, result: libc::c_long) {
     // SAFETY: as the caller promises.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     registers[libc::REG_RAX as usize] = result;

@@ -788,7 +788,7 @@ fn rest(tid: i32, frame: *mut c_void, context: *mut c_void) {
     let generation = GENERATION.load(Ordering::Relaxed);
     unblock_signal();
     let [first, second, third, fourth, fifth, sixth] = wait.arguments;
-    // SAFETY: as the thread has called it.
+    // SAFETY: the call that the thread was in, whose arguments are alive as long as it waits.
     let result = unsafe { libc::syscall(wait.call, first, second, third, fourth, fifth, sixth) };
     let result = if result == -1 { -libc::c_long::from(Errno::last_raw()) } else { result };
     // A copy's thread may have been made of what is parked on top of this.
@@ -845,7 +845,7 @@ mod tests {
 
     use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
     use std::sync::{Arc, Mutex, PoisonError};
-    use std::thread;
+    use std::thread::{self, JoinHandle};
     use std::time::{Duration, Instant};
 
     use super::{Parked, RESTING, gettid, state, wake};
@@ -915,13 +915,8 @@ mod tests {
         std::fs::read_to_string(call).is_ok_and(|text| text.split(' ').next() == Some(&futex))
     }
 
-    fn park() -> Parked {
-        Parked::all_settled(|_, _| true).expect("all threads can be parked")
-    }
-
-    #[test]
-    fn a_thread_that_rests_is_held_without_being_woken_and_goes_on_when_what_it_waits_for_comes() {
-        let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A thread that waits at a gate, and its tid.
+    fn waiting() -> (Arc<Gate>, JoinHandle<()>, i32) {
         let gate = Arc::new(Gate::default());
         let thread = thread::spawn({
             let gate = Arc::clone(&gate);
@@ -929,14 +924,30 @@ mod tests {
         });
         until(|| gate.tid.load(Ordering::Acquire) != 0 && waits(&gate));
         let tid = gate.tid.load(Ordering::Acquire);
+        (gate, thread, tid)
+    }
+
+    /// Lets go what has been parked by a signal, and waits until this thread rests.
+    fn rest(parked: Parked, gate: &Gate, tid: i32) {
+        parked.let_rest(|thread| thread.tid == tid);
+        drop(parked);
+        until(|| gate.state() == state::RESTING && waits(gate));
+    }
+
+    fn park() -> Parked {
+        Parked::all_settled(|_, _| true).expect("all threads can be parked")
+    }
+
+    #[test]
+    fn a_thread_that_rests_is_held_without_being_woken_and_goes_on_when_what_it_waits_for_comes() {
+        let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gate, thread, tid) = waiting();
 
         // Parked by a signal, and told that it may rest.
         let parked = park();
         let before = parked.interrupted().find(|thread| thread.tid == tid).expect("it is parked");
         assert_eq!(gate.state(), state::FREE);
-        parked.let_rest(|thread| thread.tid == tid);
-        drop(parked);
-        until(|| gate.state() == state::RESTING && waits(&gate));
+        rest(parked, &gate, tid);
 
         // Held, and let go.
         for _ in 0..3 {
@@ -971,17 +982,8 @@ mod tests {
     #[test]
     fn a_thread_that_stands_badly_when_it_rests_is_let_go() {
         let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = Arc::new(Gate::default());
-        let thread = thread::spawn({
-            let gate = Arc::clone(&gate);
-            move || gate.pass()
-        });
-        until(|| gate.tid.load(Ordering::Acquire) != 0 && waits(&gate));
-        let tid = gate.tid.load(Ordering::Acquire);
-        let parked = park();
-        parked.let_rest(|thread| thread.tid == tid);
-        drop(parked);
-        until(|| gate.state() == state::RESTING && waits(&gate));
+        let (gate, thread, tid) = waiting();
+        rest(park(), &gate, tid);
 
         let parked = Parked::all_settled(|_, thread| {
             let rests = gate.state() == state::HELD;

@@ -484,9 +484,11 @@ function movesSharedPlaces(t) {
       pipe(ready);
       int pid = fork();
       if (pid == 0) {
-        if (unshare(kinds) == 0) write(ready[1], "", 1);
+        if (unshare(kinds) != 0) _exit(1);
+        write(ready[1], "", 1);
         for (;;) pause();
       }
+      close(ready[1]);
       read(ready[0], &byte, 1);
       pthread_create(&thread, 0, stay, 0);
       int result = setns(syscall(SYS_pidfd_open, pid, 0), kinds);

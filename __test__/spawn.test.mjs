@@ -530,12 +530,38 @@ for (const denied of ['none', 'all', 'all but the first'])
     t.deepEqual(told, { read: ['zero', 'three', 'four back'], older: [-1, -1], calls })
   })
 
+test('of what programs are waited for by one descriptor stays, however many there were', async (t) => {
+  const told = await inProcess(async ({ lib, fs }) => {
+    const target = (fd) => {
+      try {
+        return fs.readlinkSync(`/proc/self/fd/${fd}`)
+      } catch {
+        // That of the listing.
+        return ''
+      }
+    }
+    const count = () =>
+      fs.readdirSync('/proc/self/fd').filter((fd) => /eventpoll|pidfd/.test(target(fd))).length
+    const before = count()
+    const children = Array.from({ length: 5 }, () =>
+      lib.spawn('cat', [], { stdio: ['pipe', 'ignore', 'ignore'] }),
+    )
+    const during = count() - before
+    for (const child of children) child.stdin.end()
+    await Promise.all(children.map((child) => new Promise((resolve) => child.on('close', resolve))))
+    return { during, after: count() - before }
+  })
+  t.deepEqual(told, { during: 6, after: 1 })
+})
+
 test('where a stream cannot be opened, nothing was started and nothing is left', async (t) => {
   const told = await inProcess(
     async ({ lib, cp, fs }) => {
       const first = cp.spawn('true')
       const { constructor: Pipe } = first.stdout._handle
       await new Promise((resolve) => first.on('close', resolve))
+      // The first opens an epoll, which stays.
+      await new Promise((resolve) => lib.spawn('true').on('close', resolve))
       const { open } = Pipe.prototype
       let calls = 0
       Pipe.prototype.open = function (fd) {

@@ -32,21 +32,15 @@ export class ClonedChild implements Child {
   #waiting: ((status: ExitStatus) => void)[] = []
   #isReferenced = true
 
-  /** Of a process that is yet to be made: what is done after that, page by page, waits for copies of memory. */
+  /** Of a process that is yet to be made. */
   constructor() {
     this.#process = new StartedProcess((status) => {
       for (const resolve of this.#waiting.splice(0)) resolve({ ...status })
     })
   }
 
-  begin(pid: number, pidfd: number): void {
-    this.pid = pid
-    this.#process.begin(pid, pidfd, -1)
-  }
-
-  /** No process has been made. */
-  giveUp(): void {
-    this.#process.close()
+  static processOf(child: ClonedChild): StartedProcess {
+    return child.#process
   }
 
   get pidfd(): number {

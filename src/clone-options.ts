@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { types } from 'node:util'
-import type { CloneRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue, outOfRange } from './argument-errors.js'
+import type { CloneRequest } from './clone-request.js'
 import * as kernel from './constants.js'
 import { type Flags, flagBits, namespaceBits } from './flags.js'
 import {
@@ -99,19 +99,14 @@ function add(flags: number, bits: number): number {
 /** What options ask for, checked; `release` closes what was opened for it. */
 export interface Checked {
   request: CloneRequest
-  release(): void
+  release?: () => void
 }
 
-const NOTHING_ASKED: Checked = {
+export const NOTHING_ASKED: Checked = {
   request: bare<CloneRequest>({ flags: 0, stackSize: DEFAULT_STACK, exitSignal: kernel.SIGCHLD, setTid: [] }),
-  release() {
-    // Nothing has been opened.
-  },
 }
 
 export function checkedOptions(value: unknown, caller: Caller): Checked {
-  // Each function that runs, and each object, is a page that the parent copies after the fork.
-  if (value === undefined) return NOTHING_ASKED
   const given = options(value, 'options', KNOWN, caller)
   let flags = checkedFlags(given, caller)
   const exitSignal = checkedExitSignal(given.exitSignal, flags, caller)
@@ -134,12 +129,8 @@ export function checkedOptions(value: unknown, caller: Caller): Checked {
   if (childTid) request.childTid = childTid
   if (timeOffsets) request.timeOffsets = timeOffsets
   if (cgroup !== undefined) request.cgroup = cgroup
-  return {
-    request,
-    release() {
-      if (typeof named === 'string' && cgroup !== undefined) closeSync(cgroup)
-    },
-  }
+  if (typeof named !== 'string' || cgroup === undefined) return { request }
+  return { request, release: () => closeSync(cgroup) }
 }
 
 function checkedFlags(given: Record<string, unknown>, caller: Caller): number {

@@ -34,6 +34,6 @@ import { rest } from './on-demand.js'
 // biome-ignore lint/suspicious/noConfusingVoidType: the contract has it, and a function without return is meant.
 export function clone(fn: () => number | void | Promise<number | void>, options?: CloneOptions): Child {
   if (typeof fn !== 'function') throw invalidArgType('fn', 'of type function', fn, clone)
-  const { checkedOptions, startClone } = rest()
-  return startClone(fn, checkedOptions(options, clone), clone)
+  const { checkedOptions, NOTHING_ASKED, startClone } = rest()
+  return startClone(fn, options === undefined ? NOTHING_ASKED : checkedOptions(options, clone), clone)
 }

@@ -12,8 +12,8 @@ import { MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import type { Failure } from '../binding.js'
 import { withCode } from './argument-errors.js'
 import type { NodeInternals } from './node-internals.js'
-import { StartedProcess } from './started-process.js'
 import { check } from './system-call-error.js'
+import { Watches, watches } from './watches.js'
 
 /** The function that a copy runs. */
 export type Body = () => unknown
@@ -93,7 +93,7 @@ function standIn(): Place {
     host,
     globals: { [Symbol('undici.globalDispatcher.1')]: new Agent() },
     workers: { [Symbol('kOnExit')]: ignore },
-    processes: new Set(),
+    watches: new Watches(),
     Resource: Silent,
     nextTick: (callback) => ticks.push(callback),
     setImmediate: now,
@@ -114,7 +114,7 @@ interface Place {
   host: Host
   globals: object
   workers: object
-  processes: Set<StartedProcess>
+  watches: Watches
   Resource: typeof AsyncResource
   nextTick(callback: () => void): void
   setImmediate(callback: () => void): void
@@ -129,7 +129,7 @@ const HERE: Place = {
   host: node,
   globals: globalThis,
   workers: Worker.prototype,
-  processes: StartedProcess.running,
+  watches,
   Resource: AsyncResource,
   nextTick: process.nextTick,
   setImmediate,
@@ -150,7 +150,7 @@ export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void 
 export function goOn(body: Body, pid: number, internals: NodeInternals, place = HERE): never {
   try {
     leaveListeners(place.host)
-    StartedProcess.disown(place.processes)
+    place.watches.disown()
     const resource = new place.Resource('clone')
     begin(place, pid, internals, () => resource.runInAsyncScope(body), resource.asyncId())
   } catch (error) {
@@ -193,6 +193,7 @@ function waitForTheEnd(): never {
 /** With the parent's descriptors there is no event loop: it would take from the parent's. */
 export function goOnSynchronously(body: Body, pid: number, internals: NodeInternals): never {
   hasEventLoop = false
+  watches.leaveEpoll()
   leaveListeners(node)
   // The listeners for signals are not closed, as that would be done in the parent's loop.
   node._events = Object.create(null)

@@ -1,7 +1,8 @@
 // Why a call has failed, as far as /proc tells, and what can be done: one sentence an error, and only where it is known.
 import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import type { CloneRequest, Failure, IsolationRequest, SpawnRequest } from '../binding.js'
+import type { Failure, IsolationRequest, SpawnRequest } from '../binding.js'
 import { rlimitNames } from '../binding.js'
+import type { CloneRequest } from './clone-request.js'
 import {
   CLONE_FILES,
   CLONE_FS,

@@ -2,9 +2,9 @@
 import binding = require('../binding.js')
 
 import { closeSync, fstatSync, openSync, readdirSync, statSync } from 'node:fs'
-import type { CloneRequest } from '../binding.js'
 import { type Caller, withCode } from './argument-errors.js'
 import type { ClonedChild } from './child.js'
+import type { CloneRequest } from './clone-request.js'
 import { SIGKILL } from './constants.js'
 import { type NamespaceType, typesIn } from './flags.js'
 import { Incoming, messageOf, messageOfThrown } from './namespace-message.js'
@@ -12,6 +12,7 @@ import type { Plan } from './namespace-table.js'
 import { startClone } from './start-clone.js'
 import type { ExitStatus } from './started-process.js'
 import { check, unwrap } from './system-call-error.js'
+import { type Watcher, watches } from './watches.js'
 import { refreshWorkingDirectory } from './working-directory.js'
 
 /** Milliseconds between SIGTERM and SIGKILL. */
@@ -55,12 +56,13 @@ function begin<A extends readonly unknown[]>(
 ): { child: ClonedChild; answer: Answer } {
   const nothing = () => ({})
   rehearse()
+  watches.epoll(caller)
   const { ours, theirs } = unwrap(binding.widePipe(), nothing, caller)
   const answer = new Answer(ours, caller)
   let parent = -1
   try {
     if (plan.termChild) parent = unwrap(binding.pidfdOpen(process.pid, 0), nothing, caller)
-    return { child: startClone(inside(call, theirs, parent), { request, release: nothing }, caller), answer }
+    return { child: startClone(inside(call, theirs, parent), { request }, caller), answer }
   } catch (error) {
     answer.close()
     throw error
@@ -124,9 +126,10 @@ async function untilEnd(child: ClonedChild, plan: Plan, request: CloneRequest): 
 }
 
 /** What the function has told, as far as it has come. */
-class Answer {
+class Answer implements Watcher {
   readonly #incoming: Incoming
-  readonly #watch: binding.PidfdWatch
+  readonly #fd: number
+  readonly #number: number
   readonly #caller: Caller
   #isOpen = true
   #failure: { error: unknown } | undefined
@@ -134,11 +137,12 @@ class Answer {
   constructor(fd: number, caller: Caller) {
     this.#caller = caller
     this.#incoming = new Incoming(fd)
-    this.#watch = new binding.PidfdWatch(() => this.#read())
-    this.#watch.start(fd, -1)
+    this.#fd = fd
+    this.#number = watches.add(this)
+    watches.watch(fd, this.#number, caller)
   }
 
-  #read(): void {
+  onReadable(): void {
     try {
       if (this.#incoming.read()) return
     } catch (error) {
@@ -149,7 +153,7 @@ class Answer {
 
   /** When the process has ended, and nothing more comes. */
   take(status: ExitStatus): unknown {
-    if (this.#isOpen) this.#read()
+    if (this.#isOpen) this.onReadable()
     if (!this.#failure && !this.#incoming.isComplete) throw childExit(status, this.#caller)
     const { hasThrown, value } = this.#result(status)
     if (hasThrown) throw value
@@ -168,7 +172,13 @@ class Answer {
   close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
-    this.#watch.close()
+    watches.remove(this.#number)
+    watches.close(this.#fd)
+  }
+
+  disown(): void {
+    this.#isOpen = false
+    binding.closeDescriptor(this.#fd)
   }
 }
 
@@ -231,12 +241,17 @@ class Family {
 
 function gone(pidfd: number): Promise<void> {
   return new Promise((resolve) => {
-    const watch = new binding.PidfdWatch(() => {
-      watch.close()
-      resolve()
+    const number = watches.add({
+      onReadable() {
+        watches.remove(number)
+        watches.hold(false)
+        watches.close(pidfd)
+        resolve()
+      },
+      disown: () => binding.closeDescriptor(pidfd),
     })
-    watch.start(pidfd, -1)
-    watch.hold(true)
+    watches.watch(pidfd, number, gone)
+    watches.hold(true)
   })
 }
 

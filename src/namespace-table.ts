@@ -1,7 +1,8 @@
 // What each option of Namespace is: one row, of which run, setup and spawn are made, and what the documentation says.
-import type { CloneRequest, SetupRequest } from '../binding.js'
+import type { SetupRequest } from '../binding.js'
 import { type Caller, invalidArgType, invalidArgValue } from './argument-errors.js'
 import { NO_WAY_BACK } from './clone-options.js'
+import type { CloneRequest } from './clone-request.js'
 import { CLONE_SYSVSEM, SIGCHLD } from './constants.js'
 import { typesIn } from './flags.js'
 import { flagOptions, ownOption } from './mount-options.js'

@@ -18,6 +18,7 @@ import { programRequest } from './program.js'
 import { type Checked, withIsolation } from './spawn-options.js'
 import { StartedProcess } from './started-process.js'
 import { check, execError, isSystemError, type SystemError, unwrap } from './system-call-error.js'
+import { watches } from './watches.js'
 
 /** Those that ChildProcess emits; others it throws. */
 const EMITTED = [os.errno.EACCES, os.errno.EAGAIN, os.errno.EMFILE, os.errno.ENFILE, os.errno.ENOENT]
@@ -65,15 +66,18 @@ export class ProcessHandle extends AsyncResource implements Handle {
     const pairs: Pair[] = []
     let errno = 0
     let isRefused = false
+    const started = new StartedProcess((end) => {
+      this.runInAsyncScope(leave, undefined, this.#child, end)
+    })
     try {
-      const [pid, pidfd, status] = this.#start(stdio, pairs)
+      const [pid, pidfd, status] = this.#start(stdio, pairs, started.number)
       this.pid = pid
-      this.#process = new StartedProcess((end) => {
-        this.runInAsyncScope(leave, undefined, this.#child, end)
-      })
-      this.#process.begin(pid, pidfd, status)
-      this.#process.hold(this.#isReferenced)
+      this.#process = started
+      started.pidfd = pidfd
+      started.report = status
+      started.hold(this.#isReferenced)
     } catch (error) {
+      started.giveUp()
       isRefused = !isSystemError(error)
       if (!isSystemError(error)) throw error
       const isEmitted = EMITTED.includes(-error.errno)
@@ -89,13 +93,14 @@ export class ProcessHandle extends AsyncResource implements Handle {
     return errno
   }
 
-  #start(stdio: readonly Stdio[], pairs: Pair[]): Spawned {
+  #start(stdio: readonly Stdio[], pairs: Pair[], number: number): Spawned {
     const request = this.#request
+    const epoll = watches.epoll(this.#caller)
     request.stdio = stdio.map((entry) => this.#descriptor(entry, pairs))
     open(pairs, this.#caller)
     return withIsolation(this.#checked, request, this.#caller, () => {
       const circumstances = () => ({ hint: hints.spawn(request) })
-      return unwrap(binding.spawnProcess(request), circumstances, this.#caller)
+      return unwrap(binding.spawnProcess(request, epoll, number), circumstances, this.#caller)
     })
   }
 

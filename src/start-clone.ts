@@ -2,58 +2,71 @@ import binding = require('../binding.js')
 
 import { constants as os } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
-import type { CloneRequest } from '../binding.js'
 import type { Caller } from './argument-errors.js'
 import { ClonedChild } from './child.js'
-import { type Checked, has } from './clone-options.js'
+import { type Checked, has, NOTHING_ASKED } from './clone-options.js'
+import type { CloneRequest } from './clone-request.js'
 import { CLONE_FILES } from './constants.js'
 import { type Body, goOn, goOnSynchronously, hasEventLoop, isExiting, rehearse } from './copy.js'
 import { hints } from './hints.js'
-import { type NodeInternals, nodeInternals } from './node-internals.js'
+import { nodeInternals } from './node-internals.js'
+import type { StartedProcess } from './started-process.js'
 import { abortsOnUncaughtException, sharesRings } from './startup.js'
-import { check, systemCallError, unwrap } from './system-call-error.js'
+import { check, systemCallError } from './system-call-error.js'
+import { watches } from './watches.js'
 
-/** clone(2) of what has been checked. */
-export function startClone(fn: Body, { request, release }: Checked, caller: Caller): ClonedChild {
-  let child: ClonedChild | undefined
+/** Where the addon writes a pid and a pidfd: an array of its own each time would be made behind the fork. */
+const made = new Int32Array(2)
+
+/**
+ * clone(2) of what has been checked. Each function that runs here writes to a page or two, and behind the fork each of those is
+ * copied: there is as little as can be.
+ */
+export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedChild {
+  const { request } = checked
+  let started: StartedProcess | undefined
   let hasBegun = false
   try {
     if (!isMainThread) throw systemCallError(NOT_HERE, { hint: hints.cloneInWorker }, caller)
     if (isExiting()) throw systemCallError(NOT_HERE, { hint: hints.cloneAtExit }, caller)
     if (!hasEventLoop) throw systemCallError(NOT_HERE, { hint: hints.cloneWithoutLoop }, caller)
-    if (!isPrepared) refuseWhatCannot(caller)
-    const sharesDescriptors = has(request.flags, CLONE_FILES)
-    const internals = nodeInternals()
-    prepare(request, internals, caller)
-    const circumstances = () => ({ hint: hints.cloneProcess(request), step: hints.cloneStep(request) })
-    child = new ClonedChild()
-    const [pid, pidfd] = unwrap(binding.cloneProcess(request), circumstances, caller)
+    if (!isPrepared) prepare(request, caller)
+    const epoll = watches.epoll(caller)
+    const child = new ClonedChild()
+    started = ClonedChild.processOf(child)
+    const { flags, stackSize, exitSignal } = request
+    const more = checked === NOTHING_ASKED ? null : request
+    binding.askForClone(epoll, started.number, made, flags, stackSize, exitSignal, more)
+    const failure = binding.cloneProcess()
+    if (failure !== null) {
+      const circumstances = { hint: hints.cloneProcess(request), step: hints.cloneStep(request) }
+      throw systemCallError(failure, circumstances, caller)
+    }
     hasBegun = true
+    // By an iterator they would come too, which is a page or two more.
+    const pid = made[0] as number
+    const pidfd = made[1] as number
     if (pidfd !== -1) {
-      child.begin(pid, pidfd)
+      child.pid = pid
+      started.pidfd = pidfd
       return child
     }
-    if (sharesDescriptors) return goOnSynchronously(fn, pid, internals)
-    release()
-    return goOn(fn, pid, internals)
+    if (has(flags, CLONE_FILES)) return goOnSynchronously(fn, pid, nodeInternals())
+    checked.release?.()
+    return goOn(fn, pid, nodeInternals())
   } finally {
     // In the parent only: the child ends here.
-    if (!hasBegun) child?.giveUp()
-    release()
+    if (!hasBegun) started?.giveUp()
+    checked.release?.()
   }
 }
 
 let isPrepared = false
 
-/** What this Node was started with stays as long as it runs. */
-function refuseWhatCannot(caller: Caller): void {
+/** What has to be known of this Node is found out once; what it was started with stays as long as it runs. */
+function prepare(request: CloneRequest, caller: Caller): void {
   if (abortsOnUncaughtException()) throw systemCallError(NOT_HERE, { hint: hints.cloneWithAbort }, caller)
   if (sharesRings()) throw systemCallError(NOT_HERE, { hint: hints.cloneWithRings }, caller)
-}
-
-/** What has to be known of this Node is found out once. */
-function prepare(request: CloneRequest, internals: NodeInternals, caller: Caller): void {
-  if (isPrepared) return
   const nothing = () => {
     // It is only counted.
   }
@@ -63,7 +76,7 @@ function prepare(request: CloneRequest, internals: NodeInternals, caller: Caller
     () => ({ hint: hints.cloneProcess(request), step: () => 'clone' }),
     caller,
   )
-  rehearse(internals)
+  rehearse(nodeInternals())
   isPrepared = true
 }
 

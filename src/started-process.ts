@@ -4,6 +4,7 @@ import { constants as os } from 'node:os'
 import type { Failure } from '../binding.js'
 import type { Caller } from './argument-errors.js'
 import { unwrap } from './system-call-error.js'
+import { type Watcher, watches } from './watches.js'
 
 export interface ExitStatus {
   /** Exit code, or null where a signal ended it. */
@@ -19,14 +20,14 @@ const signalNames = new Map(
 )
 
 /** A process that this one has started, held by its pidfd, so that neither a signal nor waiting can ever reach another. */
-export class StartedProcess {
-  /** Those that this process has to wait for. */
-  static readonly running = new Set<StartedProcess>()
-
-  pid = -1
-  #pidfd = -1
-  #report = -1
-  #watch: binding.PidfdWatch | undefined
+export class StartedProcess implements Watcher {
+  /** By which the event loop tells of its end. */
+  readonly number: number
+  /** Its own to close; -1 where it is not held yet, or any more. */
+  pidfd = -1
+  /** The same, by which init tells of the program's end; -1: there is none. */
+  report = -1
+  #holds = false
   #status: ExitStatus | undefined
   #isOthers = false
   readonly #onEnd: (status: ExitStatus) => void
@@ -34,23 +35,12 @@ export class StartedProcess {
   /** Made before there is a process. `onEnd` is called once, when it is reaped. */
   constructor(onEnd: (status: ExitStatus) => void) {
     this.#onEnd = onEnd
-    this.#watch = new binding.PidfdWatch(() => {
-      this.reap(false, this.reap)
-    })
+    this.number = watches.add(this)
   }
 
-  /** Owns both descriptors from now on; `report` is one by which init tells of the program's end, or -1. */
-  begin(pid: number, pidfd: number, report: number): void {
-    this.pid = pid
-    this.#pidfd = pidfd
-    this.#report = report
-    this.#watch?.start(pidfd, report)
-    StartedProcess.running.add(this)
-  }
-
-  /** -1 where it is not held any more. */
-  get pidfd(): number {
-    return this.#pidfd
+  /** There is none. */
+  giveUp(): void {
+    watches.remove(this.number)
   }
 
   /** Whether this process is a clone itself, and the other its parent's. */
@@ -64,46 +54,47 @@ export class StartedProcess {
 
   /** Whether its end is waited for by the event loop. */
   hold(holds: boolean): void {
-    this.#watch?.hold(holds)
+    if (holds === this.#holds) return
+    this.#holds = holds
+    watches.hold(holds)
+  }
+
+  onReadable(): void {
+    this.reap(false, this.reap)
   }
 
   signal(number: number): Failure | null {
-    return binding.pidfdSendSignal(this.#pidfd, number, 0)
+    return binding.pidfdSendSignal(this.pidfd, number, 0)
   }
 
   /** Its status, once it has ended; where that is now, what was kept for it is let go. */
   reap(block: boolean, caller: Caller): ExitStatus | undefined {
     if (this.#status) return this.#status
-    const outcome = binding.waitSpawned(this.#pidfd, this.#report, block)
+    const outcome = binding.waitSpawned(this.pidfd, this.report, block)
     const ended = unwrap(outcome, () => ({}), caller)
     if (ended == null) return undefined
     if (Number.isNaN(ended)) this.#status = { code: null, signal: null }
     else this.#status = ended < 0 ? { code: null, signal: signalName(-ended) } : { code: ended, signal: null }
-    StartedProcess.running.delete(this)
-    this.#pidfd = -1
+    watches.remove(this.number)
+    const pidfd = this.pidfd
+    this.pidfd = -1
     try {
       this.#onEnd(this.#status)
     } finally {
       // Nobody has to wait for this.
-      this.close()
+      this.hold(false)
+      watches.close(pidfd)
+      watches.close(this.report)
     }
     return this.#status
   }
 
-  /** There is nobody to wait for, or no longer. */
-  close(): void {
-    this.#watch?.close()
-    this.#watch = undefined
-  }
-
-  /** In a clone, where the children are those of the parent, and their pidfds are closed. */
-  static disown(running: Set<StartedProcess>): void {
-    for (const process of running) {
-      process.#isOthers = true
-      process.#pidfd = -1
-      process.#watch = undefined
-    }
-    running.clear()
+  disown(): void {
+    this.#isOthers = true
+    this.#holds = false
+    binding.closeDescriptor(this.pidfd)
+    binding.closeDescriptor(this.report)
+    this.pidfd = -1
   }
 }
 

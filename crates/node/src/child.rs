@@ -5,12 +5,12 @@
 //! The watch's callback is called with the watch's own data, on the environment's thread, while that is alive.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::c_void;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::rc::Rc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use linux_clone_process::event_loop::Watch;
+use linux_clone_process::event_loop::{Watches, forget, watch};
 use linux_clone_process::{self as process};
 use napi::Env;
 use napi::Result;
@@ -87,62 +87,88 @@ pub fn wide_pipe() -> Outcome<SocketPair> {
     outcome(process::wide_pipe(), |[ours, theirs]| SocketPair { ours: number(ours), theirs: number(theirs) })
 }
 
-/// Calls a function each time that a pidfd's process is found to have ended, from when it is started.
+/// Descriptors that the event loop waits for: a function is called with the number of one that can be read.
 #[napi]
-pub struct PidfdWatch {
+pub struct Epoll {
     // In this order: libuv lets the callback go first.
-    watch: Option<Watch>,
-    callback: Option<Rc<Callback>>,
+    watches: Option<Watches>,
+    callback: Box<Callback>,
+    /// What goes where the thread's environment goes, which a Worker's may at any time.
+    owned: RefCell<Vec<OwnedFd>>,
 }
 
 #[napi]
-impl PidfdWatch {
+impl Epoll {
     #[napi(constructor)]
-    pub fn new(env: Env, callback: Function<'_, (), ()>) -> Result<Self> {
-        Ok(Self { watch: None, callback: Some(Rc::new(Callback::new(&env, &callback)?)) })
+    pub fn new(env: Env, callback: Function<'_, u32, ()>) -> Result<Self> {
+        let callback = Box::new(Callback::new(&env, &callback)?);
+        Ok(Self { watches: None, callback, owned: RefCell::default() })
     }
 
-    /// It owns the descriptors from now on, `status` being init's report, or -1; where it cannot begin, the process is killed, as
-    /// nobody would hear of its end.
+    /// Before anything is added.
     #[napi]
-    pub fn start(&mut self, env: Env, pidfd: i32, status: i32) -> Result<()> {
-        unsafe extern "C" fn on_end(callback: *mut c_void) {
-            // SAFETY: it came from an Rc that lives as long as the watch.
-            unsafe { Rc::increment_strong_count(callback.cast::<Callback>()) };
-            // What is called may close the watch.
-            // SAFETY: counted just now.
-            unsafe { Rc::from_raw(callback.cast::<Callback>()) }.call();
+    pub fn open(&mut self, env: Env) -> Result<Option<Failure>> {
+        unsafe extern "C" fn on_readable(callback: *mut c_void, number: u64) {
+            // SAFETY: the box lives as long as the watches.
+            let callback = unsafe { &*callback.cast::<Callback>() };
+            #[allow(clippy::cast_possible_truncation, reason = "it was made of as many bits")]
+            callback.call(Some(number as u32));
         }
-        // SAFETY: JavaScript hands them over.
-        let [pidfd, report] =
-            [pidfd, status].map(|fd| (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }));
-        let (Some(pidfd), Some(callback)) = (pidfd, &self.callback) else {
-            return Err(napi::Error::from_reason("a pidfd is wanted, and a watch that is not closed"));
-        };
-        let data = Rc::as_ptr(callback).cast_mut().cast();
+        let data = (&raw mut *self.callback).cast();
         let event_loop = event_loop(&env)?;
         // SAFETY: the loop is this thread's.
-        let watch = unsafe { Watch::new(event_loop, pidfd, report, on_end, data) };
-        self.watch = Some(watch.map_err(|(failure, pidfd)| {
-            process::end(pidfd.as_fd());
-            napi::Error::from_reason(failure.to_string())
-        })?);
-        Ok(())
+        let watches = unsafe { Watches::new(event_loop, on_readable, data) };
+        Ok(failure(watches.map(|watches| self.watches = Some(watches))))
     }
 
     /// Whether it keeps the event loop alive.
     #[napi]
     pub fn hold(&self, holds: bool) {
-        if let Some(watch) = &self.watch {
+        if let Some(watches) = &self.watches {
             // libuv was there when it was made.
-            let _ = watch.hold(holds);
+            let _ = watches.hold(holds);
         }
     }
 
-    /// The function is not called any more, and the descriptors are closed.
+    /// Waits for a descriptor until it is closed here.
     #[napi]
-    pub fn close(&mut self) {
-        self.watch = None;
-        self.callback = None;
+    pub fn add(&self, fd: i32, number: u32) -> Option<Failure> {
+        // SAFETY: the number is used during the call alone, and one that is not open is the kernel's to refuse.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        failure(watch(self.fd(), fd, number.into()))
     }
+
+    /// # Safety
+    ///
+    /// The descriptor is JavaScript's, which does not use it any more.
+    #[napi]
+    pub fn close(&self, fd: i32) {
+        let mut owned = self.owned.borrow_mut();
+        let place = owned.iter().position(|other| other.as_raw_fd() == fd);
+        let fd = match place {
+            Some(place) => owned.swap_remove(place),
+            // SAFETY: as the caller promises.
+            None => unsafe { OwnedFd::from_raw_fd(fd) },
+        };
+        forget(self.fd(), fd.as_fd());
+    }
+}
+
+impl Epoll {
+    /// A number that JavaScript may use until it closes it here.
+    pub fn own(&self, fd: OwnedFd) -> RawFd {
+        let number = fd.as_raw_fd();
+        self.owned.borrow_mut().push(fd);
+        number
+    }
+
+    /// -1 where it is not open.
+    pub fn fd(&self) -> RawFd {
+        self.watches.as_ref().map_or(-1, Watches::epoll)
+    }
+}
+
+/// Has an epoll tell of a process's end; one that nobody would hear of is killed.
+pub fn watch_process(epoll: RawFd, pidfd: BorrowedFd<'_>, number: u32) -> linux_clone_syscalls::Result<()> {
+    watch(epoll, pidfd, number.into()).inspect_err(|_| process::end(pidfd))
 }

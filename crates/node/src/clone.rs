@@ -1,16 +1,19 @@
-use std::ffi::OsString;
+use std::cell::Cell;
+use std::ffi::{OsString, c_void};
+use std::os::fd::{AsFd, RawFd};
 
 use linux_clone_process::duplicate::{self, Duplicate, PHASES, Request};
 use linux_clone_process::id_maps::{self, IdMaps};
 use linux_clone_process::setup::Setup;
 use linux_clone_syscalls::CloneFlags;
-use napi::bindgen_prelude::{Either, Function, Int32Array, Unknown};
+use napi::bindgen_prelude::{Either, Function, Int32Array, Int32ArraySlice, Unknown};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
+use crate::child::{Epoll, watch_process};
 use crate::convert::{c_string, number};
 use crate::event_loop::{self, event_loop};
-use crate::failure::{Failure, Outcome, failure, outcome};
+use crate::failure::{Failure, failure};
 use crate::spawn::{MountRequest, mount, propagation};
 
 /// A line of an id map.
@@ -25,12 +28,10 @@ pub struct IdMapping {
 #[napi]
 pub type IdMappings = Either<String, Vec<IdMapping>>;
 
-/// What a clone is to be.
+/// What else a clone is to be.
 #[napi(object)]
+#[derive(Default)]
 pub struct CloneRequest {
-    pub flags: f64,
-    pub stack_size: f64,
-    pub exit_signal: i32,
     pub set_tid: Vec<i32>,
     pub cgroup: Option<i32>,
     pub parent_tid: Option<Int32Array>,
@@ -74,10 +75,6 @@ impl TryFrom<SetupRequest> for Setup {
     }
 }
 
-/// A clone's pid and pidfd, as its parent has them; in the clone itself there is no pidfd (-1), and the pid is its own.
-#[napi(array)]
-pub struct Cloned(pub i32, pub i32);
-
 /// Finds out once what cloning needs; `enqueue` adds a microtask that does nothing.
 #[napi]
 pub fn prepare_clone(env: Env, enqueue: Function<'_, (), ()>) -> Result<Option<Failure>> {
@@ -87,24 +84,47 @@ pub fn prepare_clone(env: Env, enqueue: Function<'_, (), ()>) -> Result<Option<F
     Ok(failure(duplicate::prepare(call_enqueue, || drop(random.call(())))))
 }
 
-/// clone3(2) with everything that JavaScript needs to go on in the clone.
+/// A clone that is about to be made.
+struct Asked {
+    request: Request,
+    event_loop: *mut c_void,
+    /// Where its end is told, and by which number.
+    epoll: RawFd,
+    id: u32,
+    /// Room for two numbers.
+    made: *mut [i32; 2],
+}
+
+thread_local! {
+    static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
+}
+
+/// What the next clone is to be; its end is told by the number. `made` is filled in by it.
 ///
-/// # Safety
-///
-/// JavaScript is on the stack, as it always is here.
+/// This is apart from the call itself as what converts arguments leaves things to be freed, which behind the fork are pages to be
+/// copied.
 #[napi]
-#[allow(unsafe_code)]
-pub fn clone_process(env: Env, mut request: CloneRequest) -> Result<Outcome<Cloned>> {
-    let event_loop = event_loop(&env)?;
+#[allow(unsafe_code, clippy::too_many_arguments)]
+pub fn ask_for_clone(
+    env: Env,
+    epoll: &Epoll,
+    id: u32,
+    mut made: Int32ArraySlice<'_>,
+    flags: f64,
+    stack_size: f64,
+    exit_signal: i32,
+    request: Option<CloneRequest>,
+) -> Result<()> {
+    let mut request = request.unwrap_or_default();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "src/ has checked it")]
-    let flags = CloneFlags::from_bits_retain(request.flags as u64);
+    let flags = CloneFlags::from_bits_retain(flags as u64);
     // With offsets the clone has to make the namespace itself.
     let made_by_call = if request.time_offsets.is_none() { CloneFlags::NEWTIME } else { CloneFlags::empty() };
     let request = Request {
         flags,
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "src/ has checked it")]
-        stack_size: request.stack_size as usize,
-        exit_signal: request.exit_signal,
+        stack_size: stack_size as usize,
+        exit_signal,
         set_tid: request.set_tid,
         cgroup: request.cgroup,
         parent_tid: address(request.parent_tid.as_mut()),
@@ -116,12 +136,40 @@ pub fn clone_process(env: Env, mut request: CloneRequest) -> Result<Outcome<Clon
             ..request.setup.unwrap_or_default().try_into()?
         },
     };
+    // SAFETY: JavaScript waits, and no other thread has it.
+    let made = <&mut [i32; 2]>::try_from(unsafe { made.as_mut() })
+        .map_err(|_| Error::new(Status::InvalidArg, "room for two numbers is wanted"))?;
+    let (event_loop, epoll) = (event_loop(&env)?, epoll.fd());
+    ASKED.set(Some(Asked { request, event_loop, epoll, id, made }));
+    Ok(())
+}
+
+/// clone3(2), as has been asked, with everything that JavaScript needs to go on in the clone. In the parent the clone's pid and
+/// pidfd are where they were wanted; in the clone its own pid, and -1.
+///
+/// # Safety
+///
+/// JavaScript is on the stack, as it always is here, and holds the arrays that it has asked with.
+#[napi]
+#[allow(unsafe_code)]
+pub fn clone_process() -> Result<Option<Failure>> {
+    let Some(Asked { request, event_loop, epoll, id, made }) = ASKED.take() else {
+        return Err(Error::new(Status::GenericFailure, "nothing has been asked for"));
+    };
     // SAFETY: this is called by JavaScript, on the thread of this loop; typed arrays are writable.
     let result = unsafe { duplicate::duplicate(&request, event_loop) };
-    Ok(outcome(result, |duplicate| match duplicate {
-        Duplicate::Child => Cloned(std::process::id().cast_signed(), -1),
-        Duplicate::Parent { pid, pidfd } => Cloned(pid.as_raw(), number(pidfd)),
-    }))
+    Ok(failure(result.and_then(|duplicate| {
+        let numbers = match duplicate {
+            Duplicate::Child => [std::process::id().cast_signed(), -1],
+            Duplicate::Parent { pid, pidfd } => {
+                watch_process(epoll, pidfd.as_fd(), id)?;
+                [pid.as_raw(), number(pidfd)]
+            }
+        };
+        // SAFETY: as the caller promises, and nobody else writes to it.
+        unsafe { made.write(numbers) };
+        Ok(())
+    })))
 }
 
 /// # Safety

@@ -31,7 +31,7 @@ impl Callback {
     }
 
     /// As Node calls what has been waiting for an event: ticks and microtasks follow, and what it throws is uncaught.
-    pub fn call(&self) {
+    pub fn call(&self, argument: Option<u32>) {
         let env = self.env;
         let mut scope = ptr::null_mut();
         // SAFETY: the environment's own thread, outside of JavaScript.
@@ -41,10 +41,15 @@ impl Callback {
         unsafe { sys::napi_get_reference_value(env, self.function, &raw mut function) };
         // SAFETY: within the scope.
         unsafe { sys::napi_get_global(env, &raw mut receiver) };
-        let context = ptr::null_mut();
-        // SAFETY: live values, and no arguments.
+        let (context, mut value) = (ptr::null_mut(), ptr::null_mut());
+        if let Some(number) = argument {
+            // SAFETY: within the scope.
+            unsafe { sys::napi_create_uint32(env, number, &raw mut value) };
+        }
+        let (count, values) = (usize::from(argument.is_some()), &raw const value);
+        // SAFETY: live values.
         let status = unsafe {
-            sys::napi_make_callback(env, context, receiver, function, 0, ptr::null(), &raw mut result)
+            sys::napi_make_callback(env, context, receiver, function, count, values, &raw mut result)
         };
         if status == sys::Status::napi_pending_exception {
             let mut error = ptr::null_mut();
@@ -103,7 +108,7 @@ pub fn start_over<A: JsValuesTupleIntoVec, R: FromNapiValue>(
         // As above.
         let _ = end_silence();
         // SAFETY: boxed below, and called once.
-        unsafe { Box::from_raw(callback.cast::<Callback>()) }.call();
+        unsafe { Box::from_raw(callback.cast::<Callback>()) }.call(None);
     }
     let callback = Box::into_raw(Box::new(Callback::new(env, function)?)).cast();
     // SAFETY: the loop is this thread's, and the callback is called with its own data.

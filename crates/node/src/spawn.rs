@@ -1,4 +1,4 @@
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use linux_clone_process::Mount;
@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{BigInt, Buffer, Uint8Array};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
-use crate::child::ExitStatus;
+use crate::child::{Epoll, ExitStatus, watch_process};
 use crate::clone::{IdMappings, SetupRequest, id_maps};
 use crate::convert::{c_string, flags, number};
 use crate::event_loop;
@@ -95,11 +95,16 @@ pub struct IsolationRequest {
 #[napi(array)]
 pub struct Spawned(pub i32, pub i32, pub i32);
 
-/// Starts a program, and returns when exec has worked, or a step has failed.
+/// Starts a program, and returns when exec has worked, or a step has failed. Its end is told by the number.
 #[napi]
-pub fn spawn_process(request: SpawnRequest) -> Result<Outcome<Spawned>> {
-    Ok(outcome(spawn::spawn(request.try_into()?), |spawned| {
-        Spawned(spawned.pid.as_raw(), number(spawned.pidfd), spawned.report.map_or(-1, number))
+pub fn spawn_process(request: SpawnRequest, epoll: &Epoll, id: u32) -> Result<Outcome<Spawned>> {
+    let spawned = spawn::spawn(request.try_into()?).and_then(|spawned| {
+        watch_process(epoll.fd(), spawned.pidfd.as_fd(), id)?;
+        Ok(spawned)
+    });
+    Ok(outcome(spawned, |spawned| {
+        let report = spawned.report.map_or(-1, |report| epoll.own(report));
+        Spawned(spawned.pid.as_raw(), epoll.own(spawned.pidfd), report)
     }))
 }
 

@@ -6,10 +6,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use crate::uv::layout::{Handle, Poll, Timer, UV_READABLE};
 use crate::uv::{Uv, unopened_pipes, uv};
@@ -150,52 +151,52 @@ unsafe extern "C" fn free<T>(handle: *mut Handle) {
     drop(unsafe { Box::from_raw(handle.cast::<T>()) });
 }
 
-/// Waits in the loop for a descriptor to become readable, as a pidfd is when its process has ended; it stops when it is
-/// dropped, and closes the descriptor. It does not hold the loop.
+/// What is told of a descriptor that can be read: with what was given for it, and the descriptor's number.
+pub type OnReadable = unsafe extern "C" fn(*mut c_void, u64);
+
+#[allow(clippy::cast_sign_loss, reason = "a bit")]
+const READABLE: u32 = libc::EPOLLIN as u32;
+
+/// How many are told of in one turn of the loop; the others are in the next.
+const AT_ONCE: usize = 64;
+
+/// Waits in the loop for descriptors to become readable, as a pidfd is when its process has ended, by an epoll of its own: one
+/// more costs a system call, and none of the loop's memory. It does not hold the loop.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watches {
     place: NonNull<Watched>,
-    fd: Option<OwnedFd>,
-    /// What is closed with it.
-    _companion: Option<OwnedFd>,
+    epoll: Option<OwnedFd>,
 }
 
 #[repr(C)]
 #[derive(Debug)]
 struct Watched {
     poll: Poll,
-    callback: Callback,
+    callback: OnReadable,
     data: *mut c_void,
 }
 
-impl Watch {
+impl Watches {
     /// # Errors
     ///
-    /// What epoll_ctl(2) says; ENOTSUP: libuv is not there. The descriptor comes back.
+    /// What epoll_create(2) and epoll_ctl(2) say; ENOTSUP: libuv is not there.
     ///
     /// # Safety
     ///
     /// The loop is the calling thread's; the callback may be called with `data` until this is dropped.
-    pub unsafe fn new(
-        event_loop: *mut c_void,
-        fd: OwnedFd,
-        companion: Option<OwnedFd>,
-        callback: Callback,
-        data: *mut c_void,
-    ) -> std::result::Result<Self, (Failure, OwnedFd)> {
-        let uv = match uv() {
-            Ok(uv) => uv,
-            Err(failure) => return Err((failure, fd)),
-        };
+    pub unsafe fn new(event_loop: *mut c_void, callback: OnReadable, data: *mut c_void) -> Result<Self> {
+        let uv = uv()?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
+        let epoll = epoll.map_err(|errno| Failure::new("epoll_create1", errno))?.0;
         // SAFETY: plain data, which uv_poll_init fills in.
         let poll: Poll = unsafe { std::mem::zeroed() };
         let watched = Box::into_raw(Box::new(Watched { poll, callback, data }));
         // SAFETY: as the caller promises.
-        let result = unsafe { (uv.uv_poll_init)(event_loop.cast(), watched.cast(), fd.as_raw_fd()) };
+        let result = unsafe { (uv.uv_poll_init)(event_loop.cast(), watched.cast(), epoll.as_raw_fd()) };
         if let Err(failure) = checked("uv_poll_init", result) {
             // SAFETY: libuv has not taken it.
             drop(unsafe { Box::from_raw(watched) });
-            return Err((failure, fd));
+            return Err(failure);
         }
         // SAFETY: it was initialised.
         let result = unsafe { (uv.uv_poll_start)(watched.cast(), UV_READABLE, on_readable) };
@@ -203,17 +204,17 @@ impl Watch {
         unsafe { (uv.uv_unref)(watched.cast()) };
         // SAFETY: not null.
         let place = unsafe { NonNull::new_unchecked(watched) };
-        let mut watch = Self { place, fd: None, _companion: companion };
-        match checked("uv_poll_start", result) {
-            Ok(()) => {
-                watch.fd = Some(fd);
-                Ok(watch)
-            }
-            Err(failure) => Err((failure, fd)),
-        }
+        let made = Self { place, epoll: Some(epoll) };
+        checked("uv_poll_start", result).map(|()| made)
     }
 
-    /// Whether it keeps the loop alive.
+    /// The epoll's descriptor.
+    #[must_use]
+    pub fn epoll(&self) -> RawFd {
+        self.epoll.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// Whether they keep the loop alive.
     ///
     /// # Errors
     ///
@@ -227,13 +228,35 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+/// Has the epoll of [`Watches`] wait for one more, until it is [`forget`]ten.
+///
+/// # Errors
+///
+/// What epoll_ctl(2) says.
+pub fn watch(epoll: RawFd, fd: BorrowedFd<'_>, number: u64) -> Result<()> {
+    let mut event = libc::epoll_event { events: READABLE, u64: number };
+    control(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event)
+}
+
+/// Before it is closed: a copy of this process may have it too, which would keep it in the epoll.
+pub fn forget(epoll: RawFd, fd: BorrowedFd<'_>) {
+    // In a copy it is the parent's epoll that had it.
+    let _ = control(epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut());
+}
+
+fn control(epoll: RawFd, operation: c_int, fd: BorrowedFd<'_>, event: *mut libc::epoll_event) -> Result<()> {
+    // SAFETY: the event is complete, or not read.
+    let result = unsafe { libc::epoll_ctl(epoll, operation, fd.as_raw_fd(), event) };
+    Errno::result(result).map(drop).map_err(|errno| Failure::new("epoll_ctl", errno))
+}
+
+impl Drop for Watches {
     fn drop(&mut self) {
-        // In a clone the parent's are closed already, and the number may be another's.
+        // In a clone the parent's is closed already, and the number may be another's.
         // SAFETY: the handle lives until it is closed below.
         let watched = unsafe { self.place.as_ref() }.poll.io_watcher.fd;
-        if let Some(fd) = self.fd.take_if(|fd| fd.as_raw_fd() != watched) {
-            let _ = fd.into_raw_fd();
+        if let Some(epoll) = self.epoll.take_if(|epoll| epoll.as_raw_fd() != watched) {
+            let _ = epoll.into_raw_fd();
         }
         if let Ok(uv) = uv() {
             // SAFETY: it is freed when libuv has let it go.
@@ -244,10 +267,23 @@ impl Drop for Watch {
 
 unsafe extern "C" fn on_readable(poll: *mut Poll, _: c_int, _: c_int) {
     let watched = poll.cast::<Watched>();
-    // SAFETY: made by `Watch::new`.
-    let Watched { callback, data, .. } = unsafe { &*watched };
-    // SAFETY: as who called it promised.
-    unsafe { callback(*data) };
+    // SAFETY: made by `Watches::new`, and freed by libuv in a later phase of the loop.
+    let epoll_of = || unsafe { (*watched).poll.io_watcher.fd };
+    let epoll = epoll_of();
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE];
+    let most = c_int::try_from(events.len()).unwrap_or(c_int::MAX);
+    // SAFETY: the buffer holds as many.
+    let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), most, 0) };
+    for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
+        // What was called may have dropped the watches, or gone on in a clone, where they are the parent's.
+        if epoll_of() != epoll {
+            return;
+        }
+        // SAFETY: as above.
+        let Watched { callback, data, .. } = unsafe { &*watched };
+        // SAFETY: as who called `Watches::new` promised.
+        unsafe { callback(*data, event.u64) };
+    }
 }
 
 fn checked(call: &'static str, result: c_int) -> Result<()> {

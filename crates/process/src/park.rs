@@ -9,7 +9,7 @@
 //! it makes only system calls.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::{c_int, c_void};
 use std::io::Write;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -27,7 +27,7 @@ use crate::failure::ThreadFailure;
 use crate::maps::page_size;
 use crate::plan::Action;
 use crate::signals::Blocked;
-use crate::tasks::{Task, Tasks};
+use crate::tasks::{self, Task, Tasks};
 
 /// How long a thread may take to come: it may be in a system call that no signal interrupts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -163,9 +163,9 @@ struct Order<'a> {
 
 /// Every other thread of the process, waiting; they go on when it is dropped.
 pub struct Parked {
-    count: usize,
-    /// Closed with the rest, unless the table of descriptors is another process's.
-    tasks: ManuallyDrop<Tasks>,
+    count: Cell<usize>,
+    /// Opened where somebody has to be looked for, and closed with the rest, unless the table of descriptors is another process's.
+    tasks: ManuallyDrop<OnceCell<Tasks>>,
     shares_descriptors: bool,
     _blocked: Blocked,
     _turn: MutexGuard<'static, ()>,
@@ -186,18 +186,27 @@ impl Parked {
         let signal = install_handler()?;
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         wait_until_all_have_left();
-        let tasks = ManuallyDrop::new(Tasks::of_this_process()?);
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
-        let mut parked =
-            Self { count: 0, tasks, shares_descriptors: false, _blocked: Blocked::all()?, _turn: turn };
+        let (tasks, blocked) = (ManuallyDrop::default(), Blocked::all()?);
+        let parked =
+            Self { count: Cell::new(0), tasks, shares_descriptors: false, _blocked: blocked, _turn: turn };
         hold();
-        parked.call_all(signal, patience, patience_with_the_deaf)?;
+        if !are_all_held() {
+            parked.call_all(signal, patience, patience_with_the_deaf)?;
+        }
         Ok(parked)
+    }
+
+    fn tasks(&self) -> Result<&Tasks> {
+        match self.tasks.get() {
+            Some(tasks) => Ok(tasks),
+            None => Tasks::of_this_process().map(|tasks| self.tasks.get_or_init(|| tasks)),
+        }
     }
 
     /// A thread that is still running may start another: calls those that are not parked until a pass finds nobody.
     fn call_all(
-        &mut self,
+        &self,
         signal: c_int,
         patience: Duration,
         patience_with_the_deaf: Duration,
@@ -229,22 +238,20 @@ impl Parked {
 
     /// Sends the signal to each thread that has not had it, and could take it.
     fn call_new_ones(
-        &mut self,
+        &self,
         signal: c_int,
         inspector: &mut Inspector,
     ) -> std::result::Result<Found, ThreadFailure> {
-        let Self { count, tasks, .. } = self;
-        let (own, before) = (gettid(), *count);
+        let (tasks, counter) = (self.tasks()?, &self.count);
+        let (own, before) = (gettid(), counter.get());
         let mut deaf = None;
-        let is_known = |count: usize, tid: i32| {
-            let called =
-                SLOTS[..count].iter().filter(|slot| slot.state.load(Ordering::Acquire) != state::FREE);
+        let is_known = |tid: i32| {
+            let called = self.slots().iter().filter(|slot| slot.state.load(Ordering::Acquire) != state::FREE);
             called.chain(held()).any(|slot| slot.tid.load(Ordering::Relaxed) == tid)
         };
-        let counter = Cell::from_mut(count);
         let mut failed = Ok(());
         let skip = |tid| {
-            if tid == own || tid == INSPECTOR.load(Ordering::Relaxed) || is_known(counter.get(), tid) {
+            if tid == own || tid == INSPECTOR.load(Ordering::Relaxed) || is_known(tid) {
                 return true;
             }
             let has_come_before = HAVE_COME.iter().any(|other| other.load(Ordering::Relaxed) == tid);
@@ -254,7 +261,7 @@ impl Parked {
             has_come_before
         };
         tasks.for_each_but(skip, |task| {
-            if task.tid == own || is_known(counter.get(), task.tid) || task.is_kernel_worker {
+            if task.tid == own || is_known(task.tid) || task.is_kernel_worker {
                 return Ok(());
             }
             if blocks_everything(&task) {
@@ -268,7 +275,7 @@ impl Parked {
         })?;
         failed?;
         Ok(match deaf {
-            _ if *count > before => Found::Called,
+            _ if counter.get() > before => Found::Called,
             Some(thread) => Found::Deaf(thread),
             None => Found::Nobody,
         })
@@ -294,17 +301,18 @@ impl Parked {
 
     fn own_namespace(&self, link: &[u8]) -> Result<Option<libc::ino_t>> {
         let (own, mut shown) = (gettid(), 0);
-        self.tasks.for_each::<Failure>(|task| {
+        let tasks = self.tasks()?;
+        tasks.for_each::<Failure>(|task| {
             if task.tid == own {
                 shown = task.shown;
             }
             Ok(())
         })?;
-        self.tasks.namespace(shown, link)
+        tasks.namespace(shown, link)
     }
 
     fn namespace(&self, slot: &Slot, link: &[u8]) -> Result<Option<libc::ino_t>> {
-        self.tasks.namespace(slot.shown.load(Ordering::Relaxed), link)
+        self.tasks()?.namespace(slot.shown.load(Ordering::Relaxed), link)
     }
 
     /// After a fork: gives this process its own copy of what each thread writes to first when it goes on. While none runs a page
@@ -334,9 +342,11 @@ impl Parked {
     }
 
     /// Parks all threads, but for those that rest, which are held, so that `is_settled` says of each that it stands well. A thread
-    /// that does not goes on, and is parked again; where it waits for another one, both have to go on.
+    /// that does not goes on, and is parked again; where it waits for another one, both have to go on. Each time that all are
+    /// parked, `look` is at them first.
     pub fn all_settled(
-        is_settled: impl Fn(&Self, &Interrupted) -> bool,
+        look: impl Fn(&Self),
+        is_settled: impl Fn(&Interrupted) -> bool,
     ) -> std::result::Result<Self, ThreadFailure> {
         let signal = install_handler()?;
         let deadline = Instant::now() + PATIENCE_WITH_THE_RESTLESS;
@@ -349,9 +359,9 @@ impl Parked {
             let left = deadline.saturating_duration_since(Instant::now());
             let within = |patience: Duration| (patience * leniency).min(left.max(patience));
             let settled = Self::all_within(within(PATIENCE_WITH_SOME), within(with_the_deaf), hold).and_then(
-                |mut parked| {
+                |parked| {
                     // Those that have gone on may have started others.
-                    while parked.settle(signal, within, |thread| is_settled(&parked, thread))? {
+                    while parked.settle(signal, within, &look, &is_settled)? {
                         parked.call_all(signal, within(PATIENCE_WITH_SOME), within(with_the_deaf))?;
                     }
                     Ok(parked)
@@ -372,6 +382,7 @@ impl Parked {
         &self,
         signal: c_int,
         within: impl Fn(Duration) -> Duration,
+        look: impl Fn(&Self),
         is_settled: impl Fn(&Interrupted) -> bool,
     ) -> std::result::Result<bool, ThreadFailure> {
         let deadline = Instant::now() + within(PATIENCE_WITH_ONE);
@@ -379,6 +390,7 @@ impl Parked {
         let (mut has_moved, mut passes) = (true, 0_usize);
         while has_moved {
             (has_moved, passes) = (false, passes + 1);
+            look(self);
             for slot in held().filter(|slot| !is_settled(&slot.interrupted())) {
                 has_moved = true;
                 let_go(slot);
@@ -423,7 +435,7 @@ impl Parked {
         for slot in self.slots() {
             slot.state.store(state::FREE, Ordering::Relaxed);
         }
-        self.count = 0;
+        self.count.set(0);
         for slot in &RESTING {
             slot.state.store(state::FREE, Ordering::Relaxed);
             slot.tid.store(0, Ordering::Relaxed);
@@ -441,7 +453,7 @@ impl Parked {
     }
 
     fn slots(&self) -> &'static [Slot] {
-        &SLOTS[..self.count]
+        &SLOTS[..self.count.get()]
     }
 
     /// Each parked thread tries `actions` in a child of its own, which has its credentials and filters.
@@ -521,6 +533,14 @@ impl Drop for Parked {
 /// In a copy of the process, before it has threads.
 pub fn begin_generation() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Whether there is nobody but the calling thread, those that are held, and Node's SignalInspector. None of those starts another,
+/// and a thread that ends is counted until it has: the kernel's number says it, without a look at each.
+fn are_all_held() -> bool {
+    let inspector = INSPECTOR.load(Ordering::Relaxed);
+    let has_inspector = inspector > 0 && tgkill(inspector, 0).is_ok();
+    tasks::count() == Some(1 + usize::from(has_inspector) + held().count())
 }
 
 /// Threads that rest go on resting until they are let go.
@@ -935,7 +955,7 @@ mod tests {
     }
 
     fn park() -> Parked {
-        Parked::all_settled(|_, _| true).expect("all threads can be parked")
+        Parked::all_settled(|_| (), |_| true).expect("all threads can be parked")
     }
 
     #[test]
@@ -985,13 +1005,16 @@ mod tests {
         let (gate, thread, tid) = waiting();
         rest(park(), &gate, tid);
 
-        let parked = Parked::all_settled(|_, thread| {
-            let rests = gate.state() == state::HELD;
-            if thread.tid == tid && rests {
-                gate.open();
-            }
-            thread.tid != tid || !rests
-        });
+        let parked = Parked::all_settled(
+            |_| (),
+            |thread| {
+                let rests = gate.state() == state::HELD;
+                if thread.tid == tid && rests {
+                    gate.open();
+                }
+                thread.tid != tid || !rests
+            },
+        );
         let parked = parked.expect("all threads can be parked");
         assert_ne!(gate.state(), state::HELD);
         drop(parked);

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{Mode, fstatat, stat};
 use nix::unistd::read;
 
 /// What matters of one thread.
@@ -200,6 +200,17 @@ impl Tasks {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         present(openat(self.directory.as_fd(), path.as_c_str(), flags, Mode::empty()), "openat")
     }
+}
+
+/// How many threads this process has, by the links of their directory: exact, unlike the listing. `None` where there is no such
+/// directory.
+pub fn count() -> Option<usize> {
+    /// A directory's own, and its parent's.
+    const OTHERS: u64 = 2;
+    let status = stat(c"/proc/self/task").ok()?;
+    #[allow(clippy::useless_conversion, reason = "it is as wide as the processor has it")]
+    let links = u64::from(status.st_nlink);
+    links.checked_sub(OTHERS).and_then(|threads| usize::try_from(threads).ok())
 }
 
 fn shows_own_id() -> bool {

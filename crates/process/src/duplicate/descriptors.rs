@@ -94,9 +94,9 @@ fn loops() -> Vec<LoopDescriptors> {
 const EVENTPOLL: &str = "anon_inode:[eventpoll]";
 const EVENTFD: &str = "anon_inode:[eventfd]";
 
-/// In a copy: makes what belongs to loops other than the one with `backend` its own. `has_others` says whether there may be
-/// more than those that are known.
-pub fn replace(backend: RawFd, has_others: bool) -> Result<()> {
+/// In a copy: makes what belongs to loops its own, but for what the copy's own loop `has` itself. `has_others` says whether there
+/// may be more than those that are known.
+pub fn replace(has: impl Fn(RawFd) -> bool, has_others: bool) -> Result<()> {
     if let Some(lock) = lock() {
         let (read, write) = failing_as("pipe2", pipe2(OFlag::O_CLOEXEC))?;
         failing_as("write", nix::unistd::write(&write, b"*"))?;
@@ -104,9 +104,9 @@ pub fn replace(backend: RawFd, has_others: bool) -> Result<()> {
         put(&write, lock.write)?;
     }
     let all = has_others.then(loops);
-    let mut loops = all.as_deref().unwrap_or(known_loops()).iter();
-    loops
-        .try_for_each(|descriptors| if descriptors.epoll == backend { Ok(()) } else { descriptors.replace() })
+    let mut others =
+        all.as_deref().unwrap_or(known_loops()).iter().filter(|descriptors| !has(descriptors.epoll));
+    others.try_for_each(LoopDescriptors::replace)
 }
 
 impl LoopDescriptors {

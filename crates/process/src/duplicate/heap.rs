@@ -23,6 +23,9 @@ use nix::unistd::read;
 /// The kernel's own limit (vm.max_map_count), unless it was raised.
 const MOST: usize = 65_536;
 
+/// Bytes: of some thousand mappings.
+const LONGEST: usize = 256 << 10;
+
 /// V8's chunks begin at multiples of this.
 const CHUNK: usize = 256 << 10;
 
@@ -130,6 +133,8 @@ fn word_of(mappings: &[Mapping], address: usize, has: impl Fn(&Mapping) -> bool)
 pub struct Heap {
     known: &'static Known,
     buffer: Box<[u8]>,
+    /// What the mappings have been read from, if it is not too long.
+    text: Vec<u8>,
     mappings: Vec<Mapping>,
     /// The first and the last address of neighbours, between which nothing else is mapped.
     kept: Vec<(usize, usize)>,
@@ -173,7 +178,8 @@ impl Heap {
         let heap = HEAP.get_or_init(|| {
             Mutex::new(Self {
                 known,
-                buffer: vec![0; 64 << 10].into(),
+                buffer: vec![0; LONGEST].into(),
+                text: Vec::with_capacity(LONGEST),
                 mappings: Vec::with_capacity(MOST),
                 kept: Vec::with_capacity(MOST),
             })
@@ -183,21 +189,9 @@ impl Heap {
 
     /// Lets a fork copy them. Does not allocate.
     pub fn let_through(&mut self) -> Result<()> {
-        let Self { known, buffer, mappings, kept } = self;
-        mappings.clear();
+        self.read()?;
+        let Self { known, mappings, kept, .. } = self;
         kept.clear();
-        let mut too_many = false;
-        each_line(&open_file(c"/proc/self/maps")?, buffer, |line| {
-            if let Some(mapping) = parse(line) {
-                too_many |= mappings.len() == mappings.capacity();
-                if !too_many {
-                    mappings.push(mapping);
-                }
-            }
-        })?;
-        if too_many {
-            return Err(Failure::new("madvise", Errno::ENOMEM));
-        }
         let mut last_kept = None;
         for (index, mapping) in
             mappings.iter().enumerate().filter(|(_, mapping)| mapping.kind == Kind::Memory)
@@ -235,6 +229,41 @@ impl Heap {
             }
         }
         Ok(())
+    }
+
+    /// Parses what is mapped only where it has changed. Does not allocate.
+    fn read(&mut self) -> Result<()> {
+        let Self { buffer, text, mappings, .. } = self;
+        let file = open_file(c"/proc/self/maps")?;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match read(&file, &mut buffer[filled..]).map_err(|errno| Failure::new("read", errno))? {
+                0 => break,
+                length => filled += length,
+            }
+        }
+        let is_whole = filled < buffer.len();
+        if is_whole && text[..] == buffer[..filled] {
+            return Ok(());
+        }
+        mappings.clear();
+        text.clear();
+        let mut too_many = false;
+        let mut add = |line: &[u8]| {
+            if let Some(mapping) = parse(line) {
+                too_many |= mappings.len() == mappings.capacity();
+                if !too_many {
+                    mappings.push(mapping);
+                }
+            }
+        };
+        if is_whole {
+            text.extend_from_slice(&buffer[..filled]);
+            text.split(|byte| *byte == b'\n').for_each(add);
+        } else {
+            each_line(&open_file(c"/proc/self/maps")?, buffer, &mut add)?;
+        }
+        if too_many { Err(Failure::new("madvise", Errno::ENOMEM)) } else { Ok(()) }
     }
 
     /// Keeps them from forks again, while no other thread runs that could map something between them.

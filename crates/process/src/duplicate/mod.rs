@@ -28,7 +28,7 @@ use crate::park::{Interrupted, Parked};
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::uv::layout::Loop;
-use crate::uv::{Barrier, Uv, detach, drop_results_on_stack, uv};
+use crate::uv::{Barrier, Uv, detach, drop_results_on_stack, polled_descriptors, uv};
 use crate::wait::write_all;
 use call::Cloned;
 use child::Handlers;
@@ -170,10 +170,10 @@ pub unsafe fn duplicate(
         let barrier = has_barrier.then(|| unsafe { Barrier::raise(uv, event_loop) }).transpose()?;
         threads::take_pool_at_rest(!has_barrier);
         clock.next();
-        let parked = Parked::all_settled(|parked, thread| {
-            threads::recognise(parked.interrupted());
-            stands_well(thread, &code)
-        })?;
+        let parked = Parked::all_settled(
+            |parked| threads::recognise(parked.interrupted()),
+            |thread| stands_well(thread, &code),
+        )?;
         clock.next();
         if has_pool && !has_barrier && !threads::is_pool_at_rest(parked.interrupted()) {
             takes_pool_at_rest = false;
@@ -186,6 +186,7 @@ pub unsafe fn duplicate(
     if parked.interrupted().any(|thread| threads::is_watchdog(&thread)) {
         return Err(Failure::new("clone", Errno::EBUSY).into());
     }
+    drop(code);
     let has_others = parked.interrupted().any(|thread| !threads::is_known(&thread));
     let let_through = heap.let_through();
     clock.next();
@@ -261,7 +262,10 @@ unsafe fn settle_in(
         return Ok(());
     }
     // SAFETY: as the caller promises.
-    descriptors::replace(unsafe { (*event_loop).backend_fd }, has_others)?;
+    let backend = unsafe { (*event_loop).backend_fd };
+    // SAFETY: as above.
+    let polled: Vec<_> = unsafe { polled_descriptors(event_loop) }.collect();
+    descriptors::replace(|fd| fd == backend || polled.contains(&fd), has_others)?;
     let unwound = || {
         // V8 was there when it was refreshed.
         let _ = v8::cancel_termination();

@@ -226,9 +226,14 @@ pub fn recognise(threads: impl Iterator<Item = Interrupted> + Clone) {
         // SAFETY: they wait in their handlers.
         let word = |thread: Interrupted| unsafe { was_in_system_call(thread.context) }.ok().flatten();
         learn_queue(&workers.clone().filter_map(word), workers.clone().count());
-        let mut tids = workers.map(|thread| thread.tid);
-        for place in &V8_WORKERS {
-            place.store(tids.next().unwrap_or(0), Ordering::Relaxed);
+        let tids = workers.map(|thread| thread.tid).chain(std::iter::repeat(0));
+        for (place, tid) in V8_WORKERS.iter().zip(tids) {
+            match place.load(Ordering::Relaxed) {
+                // Behind the last.
+                0 if tid == 0 => break,
+                known if known == tid => {}
+                _ => place.store(tid, Ordering::Relaxed),
+            }
         }
     }
 }
@@ -535,7 +540,7 @@ pub fn renew_ids() -> std::result::Result<(), ThreadFailure> {
     if !HAS_STALE_IDS.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let parked = Parked::all_settled(|_, thread| !keeps_its_id(thread))?;
+    let parked = Parked::all_settled(|_| (), |thread| !keeps_its_id(thread))?;
     for thread in parked.interrupted().filter(is_v8_worker) {
         let place = place_in(thread.thread_pointer, layout()?.tid);
         // SAFETY: it is there, in the structure of a thread that waits, and holds no lock.

@@ -8,7 +8,7 @@
 use std::ffi::c_int;
 use std::mem::offset_of;
 
-use super::layout::{CLOSING, Handle, Loop, Pipe, Signal, UV_NAMED_PIPE, UV_SIGNAL};
+use super::layout::{CLOSING, Handle, Loop, Pipe, Poll, Signal, UV_NAMED_PIPE, UV_POLL, UV_SIGNAL};
 
 /// The handles of a loop, the oldest first.
 ///
@@ -38,6 +38,20 @@ pub unsafe fn listened_signals(event_loop: *mut Loop) -> impl Iterator<Item = c_
     let signals = handles.filter(|handle| unsafe { (**handle).kind } == UV_SIGNAL);
     // SAFETY: as above.
     signals.map(|handle| unsafe { (*handle.cast::<Signal>()).signum }).filter(|signal| *signal > 0)
+}
+
+/// The descriptors that poll handles watch.
+///
+/// # Safety
+///
+/// As [`handles_of`].
+pub unsafe fn polled_descriptors(event_loop: *mut Loop) -> impl Iterator<Item = c_int> {
+    // SAFETY: as the caller promises.
+    let handles = unsafe { handles_of(event_loop) };
+    // SAFETY: handles are alive as long as they are listed.
+    let polls = handles.filter(|handle| unsafe { (**handle).kind } == UV_POLL);
+    // SAFETY: as above.
+    polls.map(|handle| unsafe { (*handle.cast::<Poll>()).io_watcher.fd })
 }
 
 /// Pipes that nothing has been opened for.

@@ -16,7 +16,7 @@ pub mod layout;
 mod pool;
 
 pub use detach::{deliver_tasks, detach, drop_results_on_stack, take_messages};
-pub use handles::{listened_signals, unopened_pipes};
+pub use handles::{listened_signals, polled_descriptors, unopened_pipes};
 pub use pool::Barrier;
 
 use layout::{Async, Check, Handle, Idle, Lookup, Loop, Pipe, Poll, Prepare, Stream, Timer, Work};

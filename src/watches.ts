@@ -1,0 +1,71 @@
+import binding = require('../binding.js')
+
+import type { Caller } from './argument-errors.js'
+import { check } from './system-call-error.js'
+
+/** Waits for a descriptor to become readable, as a pidfd is when its process has ended. */
+export interface Watcher {
+  onReadable(): void
+  /** In a clone the descriptor is the parent's, and is closed. */
+  disown(): void
+}
+
+/** Those that wait, by the numbers that the kernel tells of them by. */
+export class Watches {
+  readonly #watchers = new Map<number, Watcher>()
+  #epoll: binding.Epoll | undefined
+  #last = 0
+  #holding = 0
+
+  /** The number of one whose descriptor is yet to be made. */
+  add(watcher: Watcher): number {
+    this.#last = (this.#last + 1) >>> 0
+    this.#watchers.set(this.#last, watcher)
+    return this.#last
+  }
+
+  remove(number: number): void {
+    this.#watchers.delete(number)
+  }
+
+  epoll(caller: Caller): binding.Epoll {
+    if (this.#epoll !== undefined) return this.#epoll
+    const epoll = new binding.Epoll((number) => this.#watchers.get(number)?.onReadable())
+    check(epoll.open(), () => ({}), caller)
+    this.#epoll = epoll
+    return epoll
+  }
+
+  watch(fd: number, number: number, caller: Caller): void {
+    check(this.epoll(caller).add(fd, number), () => ({}), caller)
+  }
+
+  close(fd: number): void {
+    if (fd !== -1) this.#epoll?.close(fd)
+  }
+
+  /** One more, or one less, by whom the event loop is held. */
+  hold(holds: boolean): void {
+    this.#holding += holds ? 1 : -1
+    if (this.#holding === (holds ? 1 : 0)) this.#epoll?.hold(holds)
+  }
+
+  /** In a clone: all that wait do so for the parent. */
+  disown(): void {
+    const watchers = [...this.#watchers.values()]
+    this.#watchers.clear()
+    this.leaveEpoll()
+    for (const watcher of watchers) watcher.disown()
+  }
+
+  /** What it has on the stack, or shares with the parent, must not be freed. */
+  leaveEpoll(): void {
+    if (this.#epoll !== undefined) left.push(this.#epoll)
+    this.#epoll = undefined
+    this.#holding = 0
+  }
+}
+
+const left: binding.Epoll[] = []
+
+export const watches = new Watches()

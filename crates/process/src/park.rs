@@ -796,6 +796,10 @@ fn rest(tid: i32, frame: *mut c_void, context: *mut c_void) {
         // It may have no room for another frame.
         return;
     }
+    if RESTING.iter().any(|slot| slot.tid.load(Ordering::Relaxed) == tid) {
+        // It does already, and was called when its place was not to be seen yet: a copy would have it twice.
+        return;
+    }
     // SAFETY: the context is that of this handler.
     let Some(wait) = (unsafe { arch::unlimited_wait(context) }) else { return };
     let is_taken =
@@ -931,8 +935,8 @@ mod tests {
 
     fn waits(gate: &Gate) -> bool {
         let call = format!("/proc/self/task/{}/syscall", gate.tid.load(Ordering::Acquire));
-        let futex = libc::SYS_futex.to_string();
-        std::fs::read_to_string(call).is_ok_and(|text| text.split(' ').next() == Some(&futex))
+        let futex = format!("{} {:?} ", libc::SYS_futex, gate.word.as_ptr());
+        std::fs::read_to_string(call).is_ok_and(|text| text.starts_with(&futex))
     }
 
     /// A thread that waits at a gate, and its tid.
@@ -981,11 +985,11 @@ mod tests {
             assert_eq!(gate.state(), state::RESTING);
         }
 
-        // A signal parks it on top of that.
+        // A signal parks it on top of that, as one does that was on its way, and it rests as it did.
         let parked = Parked::all().expect("all threads can be parked");
         assert!(parked.parked().any(|slot| slot.tid.load(Ordering::Relaxed) == tid));
-        drop(parked);
-        assert_eq!(gate.state(), state::RESTING);
+        rest(parked, &gate, tid);
+        assert_eq!(RESTING.iter().filter(|slot| slot.tid.load(Ordering::Relaxed) == tid).count(), 1);
 
         // What it waits for comes while it is held.
         let parked = park();

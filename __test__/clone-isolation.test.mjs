@@ -1807,6 +1807,77 @@ for (const [what, thread, count] of [
   })
 }
 
+/** queue() has a thread of the pool move from processor to processor; seen() is how often the libc took it for another, or -1. */
+const processors = `
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef void *value;
+int napi_create_function(value, const char *, size_t, value (*)(value, value), void *, value *);
+int napi_set_named_property(value, value, const char *, value);
+int napi_create_int32(value, int32_t, value *);
+int napi_create_string_utf8(value, const char *, size_t, value *);
+int napi_create_async_work(value, value, value, void (*)(value, void *), void (*)(value, int, void *), void *, value *);
+int napi_queue_async_work(value, value);
+
+static int result = -1, count;
+
+static void execute(value env, void *_) {
+  cpu_set_t all, one;
+  sched_getaffinity(0, sizeof all, &all);
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &all)) continue;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    unsigned there = -1;
+    if (sched_setaffinity(0, sizeof one, &one) || syscall(SYS_getcpu, &there, 0, 0)) continue;
+    if ((unsigned)sched_getcpu() != there) count++;
+  }
+  sched_setaffinity(0, sizeof all, &all);
+}
+static void complete(value env, int status, void *_) { result = count; }
+static value queue(value env, value info) {
+  value work, name;
+  result = -1, count = 0;
+  napi_create_string_utf8(env, "processors", 10, &name);
+  napi_create_async_work(env, 0, name, execute, complete, 0, &work);
+  napi_queue_async_work(env, work);
+  return 0;
+}
+static value seen(value env, value info) {
+  value number;
+  napi_create_int32(env, result, &number);
+  return number;
+}
+value napi_register_module_v1(value env, value exports) {
+  value function;
+  napi_create_function(env, "queue", 5, queue, 0, &function);
+  napi_set_named_property(env, exports, "queue", function);
+  napi_create_function(env, "seen", 4, seen, 0, &function);
+  napi_set_named_property(env, exports, "seen", function);
+  return exports;
+}
+`
+
+test('The libc knows on which processor a thread of the child runs', async (t) => {
+  if (!available(t, hasCompiler(), 'cc')) return
+  const act = async ({ clone, until }, library) => {
+    const module = { exports: {} }
+    process.dlopen(module, library)
+    const wrong = async () => {
+      module.exports.queue()
+      await until(() => module.exports.seen() !== -1)
+      return module.exports.seen()
+    }
+    return { parent: await wrong(), child: (await clone(wrong).wait()).code }
+  }
+  const { value } = await scene(t, act, { arg: compileLibrary(t, processors) })
+  t.deepEqual(value, { parent: 0, child: 0 })
+})
+
 /** begin(word) makes a thread that waits, on that word or for a lock of Abseil's, until end() is called. */
 const waitsForOthers = `
 #define _GNU_SOURCE

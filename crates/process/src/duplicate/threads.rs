@@ -312,6 +312,7 @@ static V8_WORKERS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
 pub fn learn() -> Result<()> {
     static LEARNT: OnceLock<()> = OnceLock::new();
     LEARNT.get_or_init(|| {
+        PROCESSOR.get_or_init(learn_processor);
         let threads = threads_at_rest();
         let workers = v8_workers(&threads);
         let of_v8 = threads.iter().filter(|thread| workers.contains(&thread.tid));
@@ -498,6 +499,10 @@ pub fn revive(thread: &Interrupted) -> Result<()> {
         thread_pointer: thread.thread_pointer,
     };
     let worker = V8_WORKERS.iter().find(|worker| worker.load(Ordering::Relaxed) == thread.tid);
+    if let Some(offset) = PROCESSOR.get().copied().flatten() {
+        // SAFETY: it is there, in the structure of a thread that does not run yet.
+        unsafe { place_in(thread.thread_pointer, offset).write_volatile(UNREGISTERED) };
+    }
     // SAFETY: it was interrupted by our signal, and is not in this process.
     let result = unsafe { resume(&arguments) };
     #[allow(clippy::cast_possible_truncation, reason = "an errno or a thread's id")]
@@ -509,6 +514,23 @@ pub fn revive(thread: &Interrupted) -> Result<()> {
         worker.store(result as i32, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Where glibc has the kernel tell a thread which processor it runs on, by rseq(2), which a new thread would have to ask for itself.
+static PROCESSOR: OnceLock<Option<isize>> = OnceLock::new();
+
+/// What is there as long as nobody has asked, which sched_getcpu(3) and allocators look for.
+const UNREGISTERED: i32 = -1;
+
+fn learn_processor() -> Option<isize> {
+    /// Of the number of the processor in a `struct rseq`.
+    const OFFSET: isize = 4;
+    let offset = symbol(b"__rseq_offset\0")?.cast::<isize>();
+    let size = symbol(b"__rseq_size\0")?.cast::<u32>();
+    // SAFETY: a constant of glibc's, of this type.
+    let is_used = unsafe { size.read() } > 0;
+    // SAFETY: as above.
+    is_used.then(|| unsafe { offset.read() } + OFFSET)
 }
 
 /// In a copy: a thread that is not in it has ended, as far as who joins it is concerned.

@@ -215,12 +215,16 @@ class Judge {
     if (after.children > 0) throw new Error(`${after.children} children are left`)
     if (after.threads > before.threads) throw new Error(`threads: ${before.threads} → ${after.threads}`)
     const total = (counts) => Object.values(counts).reduce((sum, one) => sum + one, 0)
-    if (total(after.mappings) - total(before.mappings) > NOISE.mappings)
-      throw new Error(`mappings are left: ${grown('mappings')}`)
-    for (const name of ['rss', 'heapUsed', 'external']) {
-      const values = [before, ...looks].map((look) => look[name])
+    const grows = (name, values) => {
       const isMonotone = values.every((value, index) => index === 0 || value > values[index - 1])
-      if (isMonotone && after[name] - before[name] > NOISE[name]) throw new Error(`${name} grows: ${values}`)
+      return isMonotone && values.at(-1) - values[0] > NOISE[name]
+    }
+    const all = [before, ...looks]
+    const counts = all.map(({ mappings }) => total(mappings))
+    if (grows('mappings', counts)) throw new Error(`mappings are left: ${counts}: ${grown('mappings')}`)
+    for (const name of ['rss', 'heapUsed', 'external']) {
+      const values = all.map((look) => look[name])
+      if (grows(name, values)) throw new Error(`${name} grows: ${values}`)
     }
   }
 }

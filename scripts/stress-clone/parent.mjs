@@ -116,7 +116,7 @@ function mappings() {
   const lines = readFileSync('/proc/self/maps', 'utf8').trim().split('\n')
   return tally(
     lines.map((line) => {
-      const [range, access, , , , name = 'anonymous'] = line.split(/\s+/)
+      const [range, access, , , , name = 'anonymous'] = line.trim().split(/\s+/)
       const [start, end] = range.split('-').map((address) => Number.parseInt(address, 16))
       return name === 'anonymous' ? `${access} ${(end - start) >> 10} KiB` : name
     }),

@@ -1807,6 +1807,31 @@ for (const [what, thread, count] of [
   })
 }
 
+test('Of children that have ended at once the parent hears of each, also where it clones when it hears of one', async (t) => {
+  const { value, child } = await scene(t, async ({ clone, fs, use }) => {
+    const { spawn } = use('child_process')
+    const descriptors = () => fs.readdirSync('/proc/self/fd').length
+    const later = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 1))
+      return 7
+    }
+    const sleeping = spawn('sleep', ['100'])
+    const before = await clone(descriptors).wait()
+    const children = [3, 4, 5].map((code) => clone(() => code))
+    for (const { pid } of children) {
+      while (!fs.readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z '));
+    }
+    const codes = await Promise.all(
+      children.map(async (each) => [(await each.wait()).code, (await clone(later).wait()).code]),
+    )
+    const after = await clone(descriptors).wait()
+    sleeping.kill()
+    return { codes, more: after.code - before.code }
+  })
+  t.deepEqual(value, { codes: [3, 4, 5].map((code) => [code, 7]), more: 0 })
+  t.deepEqual(child, [])
+})
+
 /** queue() has a thread of the pool move from processor to processor; seen() is how often the libc took it for another, or -1. */
 const processors = `
 #define _GNU_SOURCE

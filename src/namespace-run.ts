@@ -56,15 +56,15 @@ function begin<A extends readonly unknown[]>(
 ): { child: ClonedChild; answer: Answer } {
   const nothing = () => ({})
   rehearse()
-  watches.epoll(caller)
   const { ours, theirs } = unwrap(binding.widePipe(), nothing, caller)
-  const answer = new Answer(ours, caller)
+  let answer: Answer | undefined
   let parent = -1
   try {
+    answer = new Answer(ours, caller)
     if (plan.termChild) parent = unwrap(binding.pidfdOpen(process.pid, 0), nothing, caller)
     return { child: startClone(inside(call, theirs, parent), { request }, caller), answer }
   } catch (error) {
-    answer.close()
+    answer?.close()
     throw error
   } finally {
     // In this process only: in the other this is not come to.

@@ -36,10 +36,18 @@ export class Watches {
     return epoll
   }
 
+  /** One that cannot be waited for is closed. */
   watch(fd: number, number: number, caller: Caller): void {
-    check(this.epoll(caller).add(fd, number), () => ({}), caller)
+    try {
+      check(this.epoll(caller).add(fd, number), () => ({}), caller)
+    } catch (error) {
+      this.remove(number)
+      binding.closeDescriptor(fd)
+      throw error
+    }
   }
 
+  /** One that has been waited for; where the table of descriptors is the parent's, so is the descriptor. */
   close(fd: number): void {
     if (fd !== -1) this.#epoll?.close(fd)
   }

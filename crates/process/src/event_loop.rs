@@ -240,7 +240,7 @@ pub fn watch(epoll: RawFd, fd: BorrowedFd<'_>, number: u64) -> Result<()> {
 
 /// Before it is closed: a copy of this process may have it too, which would keep it in the epoll.
 pub fn forget(epoll: RawFd, fd: BorrowedFd<'_>) {
-    // In a copy it is the parent's epoll that had it.
+    // One that is not there has been forgotten.
     let _ = control(epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut());
 }
 

@@ -554,6 +554,35 @@ test('of what programs are waited for by one descriptor stays, however many ther
   t.deepEqual(told, { during: 6, after: 1 })
 })
 
+test('where there is no descriptor left for the first program, that is an event, and of clone an error, with the step', async (t) => {
+  const told = await inProcess(async ({ lib, fs }) => {
+    const open = []
+    try {
+      for (;;) open.push(fs.openSync('/dev/null'))
+    } catch {
+      // There is none left.
+    }
+    const events = []
+    const child = lib
+      .spawn('true')
+      .on('error', ({ code, syscall, step }) => events.push({ code, syscall, step }))
+    await new Promise((resolve) => child.on('close', resolve))
+    try {
+      lib.clone(() => 0)
+    } catch ({ code, step }) {
+      events.push({ code, step })
+    }
+    for (const fd of open) fs.closeSync(fd)
+    events.push((await lib.clone(() => 7).wait()).code)
+    return events
+  })
+  t.deepEqual(told, [
+    { code: 'EMFILE', syscall: 'epoll_create1', step: 'clone' },
+    { code: 'EMFILE', step: 'clone' },
+    7,
+  ])
+})
+
 test('where a stream cannot be opened, nothing was started and nothing is left', async (t) => {
   const told = await inProcess(
     async ({ lib, cp, fs }) => {

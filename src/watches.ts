@@ -31,7 +31,7 @@ export class Watches {
   epoll(caller: Caller): binding.Epoll {
     if (this.#epoll !== undefined) return this.#epoll
     const epoll = new binding.Epoll((number) => this.#watchers.get(number)?.onReadable())
-    check(epoll.open(), () => ({}), caller)
+    check(epoll.open(), () => ({ step: () => 'clone' }), caller)
     this.#epoll = epoll
     return epoll
   }

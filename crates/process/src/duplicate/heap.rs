@@ -140,6 +140,14 @@ pub struct Heap {
     kept: Vec<(usize, usize)>,
 }
 
+/// Whether as many files of /proc can be opened as are read at once: what is learnt of it is learnt once, and must not be what an
+/// open that fails would have it be.
+pub fn can_read() -> Result<()> {
+    const AT_ONCE: usize = 8;
+    let opened: Result<Vec<OwnedFd>> = (0..AT_ONCE).map(|_| open_file(c"/proc/self/maps")).collect();
+    opened.map(drop)
+}
+
 /// Reads what /proc tells, once.
 pub fn learn() -> Result<()> {
     known().map(drop)

@@ -118,11 +118,12 @@ impl Clock {
 /// # Errors
 ///
 /// ENOSYS on other processors than x86-64 and aarch64; ENOTSUP where Node, V8 or the libc is not as they are known; ENOENT
-/// without /proc.
+/// without /proc; EMFILE, ENFILE: there are too few descriptors left.
 pub fn prepare(enqueue: impl FnMut(), random: impl FnMut()) -> Result<()> {
     if !IS_SUPPORTED {
         return Err(Failure::new("clone", Errno::ENOSYS));
     }
+    heap::can_read()?;
     uv()?;
     v8::learn(enqueue, random)?;
     threads::learn()?;

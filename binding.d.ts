@@ -11,6 +11,8 @@ export declare class Epoll {
   /** Waits for a descriptor until it is closed here. */
   add(fd: number, number: number): Failure | null
   /**
+   * Where there is one (-1: there is none).
+   *
    * # Safety
    *
    * The descriptor is JavaScript's, which does not use it any more.

@@ -1860,8 +1860,8 @@ static void execute(value env, void *_) {
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     unsigned there = -1;
-    if (sched_setaffinity(0, sizeof one, &one) || syscall(SYS_getcpu, &there, 0, 0)) continue;
-    if ((unsigned)sched_getcpu() != there) count++;
+    int failed = sched_setaffinity(0, sizeof one, &one) || syscall(SYS_getcpu, &there, 0, 0);
+    if (failed || (unsigned)sched_getcpu() != there) count++;
   }
   sched_setaffinity(0, sizeof all, &all);
 }

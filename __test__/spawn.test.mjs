@@ -530,7 +530,7 @@ for (const denied of ['none', 'all', 'all but the first'])
     t.deepEqual(told, { read: ['zero', 'three', 'four back'], older: [-1, -1], calls })
   })
 
-test('of what programs are waited for by one descriptor stays, however many there were', async (t) => {
+test('of all that programs are waited for by, one descriptor stays, however many there were', async (t) => {
   const told = await inProcess(async ({ lib, fs }) => {
     const target = (fd) => {
       try {
@@ -555,27 +555,30 @@ test('of what programs are waited for by one descriptor stays, however many ther
 })
 
 test('where there is no descriptor left for the first program, that is an event, and of clone an error, with the step', async (t) => {
-  const told = await inProcess(async ({ lib, fs }) => {
-    const open = []
-    try {
-      for (;;) open.push(fs.openSync('/dev/null'))
-    } catch {
-      // There is none left.
-    }
-    const events = []
-    const child = lib
-      .spawn('true')
-      .on('error', ({ code, syscall, step }) => events.push({ code, syscall, step }))
-    await new Promise((resolve) => child.on('close', resolve))
-    try {
-      lib.clone(() => 0)
-    } catch ({ code, step }) {
-      events.push({ code, step })
-    }
-    for (const fd of open) fs.closeSync(fd)
-    events.push((await lib.clone(() => 7).wait()).code)
-    return events
-  })
+  const told = await inProcess(
+    async ({ lib, fs }) => {
+      const open = []
+      try {
+        for (;;) open.push(fs.openSync('/dev/null'))
+      } catch {
+        // There is none left.
+      }
+      const events = []
+      const child = lib
+        .spawn('true')
+        .on('error', ({ code, syscall, step }) => events.push({ code, syscall, step }))
+      await new Promise((resolve) => child.on('close', resolve))
+      try {
+        lib.clone(() => 0)
+      } catch ({ code, step }) {
+        events.push({ code, step })
+      }
+      for (const fd of open) fs.closeSync(fd)
+      events.push((await lib.clone(() => 7).wait()).code)
+      return events
+    },
+    { with: { wrap: ['prlimit', '--nofile=100'] } },
+  )
   t.deepEqual(told, [
     { code: 'EMFILE', syscall: 'epoll_create1', step: 'clone' },
     { code: 'EMFILE', step: 'clone' },

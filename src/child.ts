@@ -39,6 +39,7 @@ export class ClonedChild implements Child {
     })
   }
 
+  /** What is known of it behind the fork is assigned: a function that ran there would be copied. */
   static processOf(child: ClonedChild): StartedProcess {
     return child.#process
   }

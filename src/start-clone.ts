@@ -43,7 +43,7 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
       throw systemCallError(failure, circumstances, caller)
     }
     hasBegun = true
-    // By an iterator they would come too, which is a page or two more.
+    // Destructuring would run an array's iterator.
     const pid = made[0] as number
     const pidfd = made[1] as number
     if (pidfd !== -1) {

@@ -49,7 +49,7 @@ export class Watches {
 
   /** One that has been waited for; where the table of descriptors is the parent's, so is the descriptor. */
   close(fd: number): void {
-    if (fd !== -1) this.#epoll?.close(fd)
+    this.#epoll?.close(fd)
   }
 
   /** One more, or one less, by whom the event loop is held. */

@@ -138,11 +138,16 @@ impl Epoll {
         failure(watch(self.fd(), fd, number.into()))
     }
 
+    /// Where there is one (-1: there is none).
+    ///
     /// # Safety
     ///
     /// The descriptor is JavaScript's, which does not use it any more.
     #[napi]
     pub fn close(&self, fd: i32) {
+        if fd < 0 {
+            return;
+        }
         let mut owned = self.owned.borrow_mut();
         let place = owned.iter().position(|other| other.as_raw_fd() == fd);
         let fd = match place {

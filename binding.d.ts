@@ -39,7 +39,7 @@ export declare function clonePhases(): Array<Phase>
 
 /**
  * clone3(2), as has been asked, with everything that JavaScript needs to go on in the clone. In the parent the clone's pid and
- * pidfd are where they were wanted; in the clone its own pid, and -1.
+ * pidfd are where they were wanted; in the clone its own pid, -1, and whether the libc knows a thread by another id than its own.
  *
  * # Safety
  *
@@ -105,9 +105,6 @@ export interface Failure {
   /** The second of two. */
   dest?: string
 }
-
-/** The kernel's random numbers. */
-export declare function fillRandom(bytes: Uint8Array): Failure | null
 
 /** What was found out of one feature; it works where there is neither a failure nor something missing. */
 export interface Finding {
@@ -281,6 +278,15 @@ export declare function prepareClone(enqueue: () => void): Failure | null
 /** Tries every feature. */
 export declare function probe(): Outcome<Array<Finding>>
 
+/** In a clone: what Node has drawn in advance is drawn anew, and what it counts begins at zero. */
+export declare function renew(): Failure | null
+
+/**
+ * What [`renew`] is to fill with random numbers, and what with zeros: Node keeps these arrays for good. JavaScript that filled
+ * them in the clone would have it copy many pages.
+ */
+export declare function renewed(random: Array<Uint8Array>, counts: Array<Uint8Array>): void
+
 /** In a clone: every thread is known to the libc by its own id. */
 export declare function renewThreadIds(): Failure | null
 
@@ -377,10 +383,10 @@ export interface SpawnRequest {
 }
 
 /**
- * In a clone: ends the JavaScript that is on the stack, and calls a function when the event loop has turned once without any,
- * so that what the parent has left comes to its end unheard.
+ * In a clone: ends the JavaScript that is on the stack, and calls what has this number when the event loop has turned once without
+ * any, so that what the parent has left comes to its end unheard.
  */
-export declare function startOver(callback: () => void): Failure | null
+export declare function startOver(number: number): Failure | null
 
 /** How much is too much. */
 export interface SyncLimits {
@@ -421,6 +427,9 @@ export declare function unshareEveryThread(bits: number, maySeparate: boolean): 
  * An object would cost more than the system call.
  */
 export declare function waitSpawned(pidfd: number, status: number, block: boolean): Outcome<number | undefined | null>
+
+/** What [`start_over`] calls, by the number that this returns. */
+export declare function whenOver(callback: () => void): number
 
 /** A pipe that holds much: `ours` is the end to read. */
 export declare function widePipe(): Outcome<SocketPair>

@@ -1332,6 +1332,53 @@ test("an AsyncLocalStorage's store is seen in the function, and after its awaits
   t.is(output, '["store",null,"store","store","inner"]\nundefined\n')
 })
 
+test('Where the package is loaded twice, as by Jest for each test, both have children', async (t) => {
+  const { output, errors } = await script(`
+    for (const file of Object.keys(require.cache)) delete require.cache[file]
+    const other = require(${JSON.stringify(LIBRARY)})
+    const statuses = async (...all) => { for (const clone of all) console.log(await clone(async () => 4).wait()) }
+    statuses(clone, other.clone, clone)`)
+  t.is(output, '{ code: 4, signal: null }\n'.repeat(3), errors)
+})
+
+// ─── What it costs ─────────────────────────────────────────────────────────────────────────────
+
+test('A child compiles its function, and nothing of the package, which has been compiled before', async (t) => {
+  const log = path.join(temporaryDirectory(t), 'v8.log')
+  const flags = ['--log-function-events', `--logfile=${log}`, '--no-logfile-per-isolate']
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const turn = () => new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
+    function marker() {}
+    ;(async () => {
+      await clone(function first() {}).wait()
+      await turn()
+      marker()
+      console.log(await clone(function second() {}).wait())
+    })()`
+  const { output, errors } = await program([process.execPath, ...flags, '-e', source])
+  t.is(output, '{ code: 0, signal: null }\n', errors)
+  const lines = readFileSync(log, 'utf8').split('\n')
+  const ofPackage = new Set(
+    lines
+      .filter((line) => line.startsWith('script-details,') && line.includes('/dist/'))
+      .map((line) => line.split(',')[1]),
+  )
+  t.true(ofPackage.size > 0)
+  const compiled = lines
+    .filter((line) => line.startsWith('function,parse-function,'))
+    .map((line) => line.split(','))
+  const names = compiled.map((words) => words.at(-1))
+  const [begin, end] = [names.indexOf('marker'), names.indexOf('second')]
+  t.true(begin > 0 && end > begin, names.join())
+  t.deepEqual(
+    compiled
+      .slice(begin, end)
+      .filter((words) => ofPackage.has(words[2]))
+      .map((words) => words.at(-1)),
+    [],
+  )
+})
+
 // ─── Child ─────────────────────────────────────────────────────────────────────────────────────
 
 /** What the clone is while it waits, as told by others; `child.pid` there is the process itself. */

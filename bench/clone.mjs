@@ -111,7 +111,7 @@ async function inside(kind, megabytes, addon) {
   const work = () => 0
   const script = path.join(path.dirname(addon), 'work.cjs')
   writeFileSync(script, `process.exitCode = (${work})()`)
-  const samples = { clone: [], pause: [], fork: [], node: [] }
+  const samples = { clone: [], pause: [], fork: [], forkToExit: [], node: [] }
   const phases = []
   await clone(work).wait()
   for (let round = 0; round < ROUNDS; round++) {
@@ -119,7 +119,7 @@ async function inside(kind, megabytes, addon) {
     await new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
     letThrough()
     await sleep(5)
-    samples.fork.push(bareFork())
+    samples.forkToExit.push(milliseconds(() => samples.fork.push(bareFork())))
     await sleep(5)
     const start = performance.now()
     const child = clone(work)
@@ -162,7 +162,10 @@ if (kind !== undefined) {
     const times = fresh.node / fresh.clone
     console.log(`Medians of ${ROUNDS} rounds, by turns, Node ${process.version}\n`)
     console.log(
-      `clone to exit ${fresh.clone.toFixed(1)} ms, a fresh Node ${fresh.node.toFixed(1)} ms: ${times.toFixed(0)} times (goal ${GOALS.speed})\n`,
+      `clone to exit ${fresh.clone.toFixed(1)} ms, a fresh Node ${fresh.node.toFixed(1)} ms: ${times.toFixed(0)} times (goal ${GOALS.speed})`,
+    )
+    console.log(
+      `a bare fork to exit ${fresh.forkToExit.toFixed(1)} ms, with which it would be ${(fresh.node / fresh.forkToExit).toFixed(0)} times\n`,
     )
     console.log('memory             RSS MiB   pause ms   bare fork ms   ratio (goal 1.5)   of it')
     for (const [what, size] of [

@@ -13,7 +13,7 @@ import type { Failure } from '../binding.js'
 import { withCode } from './argument-errors.js'
 import type { NodeInternals } from './node-internals.js'
 import { check } from './system-call-error.js'
-import { Watches, watches } from './watches.js'
+import { type Watcher, Watches, watches } from './watches.js'
 
 /** The function that a copy runs. */
 export type Body = () => unknown
@@ -21,13 +21,17 @@ export type Body = () => unknown
 /** Node's own name for the status of a main module that awaits what nothing will settle. */
 const UNSETTLED = 13
 
+type Listener = (this: unknown, ...args: unknown[]) => unknown
+type Events = Record<string, Listener | Listener[] | undefined>
+
 /** What a copy changes of `process`, also what @types/node does not have; {@link standIn} has another. */
-interface Host extends EventEmitter {
+interface Host extends EventEmitter, Partial<Record<(typeof CREDENTIALS)[number], Listener>> {
   domain?: { exit(): void } | null
   exitCode?: number | string | null | undefined
   channel?: unknown
   _exiting?: boolean
-  _events: Record<string, unknown>
+  _events: Events
+  _eventsCount: number
   reallyExit(code: number): void
   hasUncaughtExceptionCaptureCallback(): boolean
   setUncaughtExceptionCaptureCallback(callback: null): void
@@ -36,6 +40,10 @@ interface Host extends EventEmitter {
   _getActiveRequests(): { oncomplete?: unknown }[]
 }
 const node = process as unknown as Host
+
+// A copy looks up a global through pages of V8's that it would not use otherwise.
+const { create, defineProperty, getOwnPropertyDescriptor, hasOwn } = Object
+const { isInteger } = Number
 
 /** Not in a copy that shares its parent's descriptors, which cannot be copied in its turn. */
 export let hasEventLoop = true
@@ -50,8 +58,17 @@ let isSettled = false
  * asynchronous resources, those for `init` hear of one that nothing comes of.
  */
 export function rehearse(internals: NodeInternals): void {
-  goOn(ignore, process.pid, internals.standIn(), standIn())
+  exitNow = ignore
+  try {
+    const own = { onReadable: ignore, disown: ignore }
+    goOn(ignore, process.pid, false, own, internals.standIn(), standIn())
+  } finally {
+    exitNow = binding.exitNow
+  }
 }
+
+/** Not in a rehearsal. */
+let exitNow: (code: number) => void = binding.exitNow
 
 function standIn(): Place {
   const none = () => []
@@ -72,13 +89,9 @@ function standIn(): Place {
       node.exitCode = exitCode
     },
   })
-  const { removeListener: own } = OWN_LISTENERS
-  for (const listener of node.listeners('removeListener')) {
-    if (own?.includes(listener.name)) {
-      host.on('removeListener', listener as () => void)
-    }
-  }
-  host.on('exit', ignore)
+  // Named as Node's own are.
+  const own = { onWarning: () => ignore(), startListeningIfSignal: () => ignore() }
+  host.on('newListener', ignore).on('newListener', own.startListeningIfSignal).on('warning', own.onWarning)
   const now = (callback: () => unknown) => callback()
   const ticks: (() => void)[] = []
   class Agent {
@@ -87,22 +100,30 @@ function standIn(): Place {
     }
   }
   class Silent extends AsyncResource {
-    override runInAsyncScope = now as AsyncResource['runInAsyncScope']
+    override runInAsyncScope<This, Result>(
+      fn: (this: This, ...args: never[]) => Result,
+      thisArg?: This,
+      ...args: unknown[]
+    ) {
+      return fn.apply(thisArg as This, args as never[])
+    }
   }
   return {
     host,
-    globals: { [Symbol('undici.globalDispatcher.1')]: new Agent() },
-    workers: { [Symbol('kOnExit')]: ignore },
+    outfit: new Outfit(host),
+    globals: { [DISPATCHERS[1]]: new Agent() },
+    workers: workersOf({ [Symbol('kOnExit')]: ignore }),
     watches: new Watches(),
+    renew: () => null,
     Resource: Silent,
     nextTick: (callback) => ticks.push(callback),
     setImmediate: now,
-    startOver(callback) {
-      host.reallyExit = ignore
-      callback()
+    startOver() {
+      onOver()
+      ticks.forEach(now)
       return null
     },
-    waitForTheEnd: () => ticks.forEach(now) as never,
+    isToEnd: false,
     giveUp(error) {
       throw error
     },
@@ -112,29 +133,34 @@ function standIn(): Place {
 /** Where a copy goes on: the process, and what turns. {@link rehearse} has a stand-in for it. */
 interface Place {
   host: Host
+  /** Made before the copy is. */
+  outfit: Outfit | undefined
   globals: object
-  workers: object
+  workers: Workers | undefined
   watches: Watches
   Resource: typeof AsyncResource
+  /** What is random, and what Node counts. */
+  renew(): Failure | null
   nextTick(callback: () => void): void
   setImmediate(callback: () => void): void
-  /** When the JavaScript on the stack has ended, and the loop has turned once without any. */
-  startOver(callback: () => void): Failure | null
-  waitForTheEnd(): never
+  startOver(number: number): Failure | null
+  isToEnd: boolean
   /** What has been thrown must not reach the parent's code. */
   giveUp(error: unknown): void
 }
 
 const HERE: Place = {
   host: node,
+  outfit: undefined,
   globals: globalThis,
-  workers: Worker.prototype,
+  workers: workersOf(Worker.prototype),
   watches,
   Resource: AsyncResource,
+  renew: binding.renew,
   nextTick: process.nextTick,
   setImmediate,
   startOver: binding.startOver,
-  waitForTheEnd,
+  isToEnd: true,
   giveUp(error) {
     printUncaught(error)
     binding.exitNow(1)
@@ -146,59 +172,101 @@ export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void 
   Object.assign(HERE, own)
 }
 
-/** The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. */
-export function goOn(body: Body, pid: number, internals: NodeInternals, place = HERE): never {
+/** To be called before a copy is made. */
+export function getReady(): void {
+  if (over === -1) over = binding.whenOver(onOver)
+  HERE.outfit ??= new Outfit(node)
+}
+
+/**
+ * The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. With `hasStaleIds` the libc
+ * knows one of the threads by its id in the parent. As little as can be is made here, and of literals nothing.
+ */
+export function goOn(
+  body: Body,
+  pid: number,
+  hasStaleIds: boolean,
+  own: Watcher,
+  internals: NodeInternals,
+  place = HERE,
+): never {
   try {
     leaveListeners(place.host)
-    place.watches.disown()
-    const resource = new place.Resource('clone')
-    begin(place, pid, internals, () => resource.runInAsyncScope(body), resource.asyncId())
+    place.watches.disown(own)
+    begin(place, pid, hasStaleIds, internals, body, new place.Resource('clone'))
   } catch (error) {
     place.giveUp(error)
   }
-  return place.waitForTheEnd()
+  return waitForTheEnd(place)
 }
 
-/** What the parent has made has an id up to the latest. */
-function begin(place: Place, pid: number, internals: NodeInternals, body: Body, latest: number): void {
+function begin(
+  place: Place,
+  pid: number,
+  hasStaleIds: boolean,
+  internals: NodeInternals,
+  body: Body,
+  resource: AsyncResource,
+): void {
   internals.drop()
-  adopt(place, pid, latest)
+  // What the parent has made has an id up to this one.
+  adopt(place, pid, hasStaleIds, resource.asyncId())
   internals.renewResolver()
   internals.refuseHooks()
-  internals.reseed()
+  const failure = place.renew()
+  if (failure !== null) check(failure, () => ({}), goOn)
   isSettled = false
-  let isOver = false
+  isOver = false
   // The end of execution stops short at the microtask queue, below which Node's functions go on, and run this first.
   place.nextTick(() => {
     if (isOver) return
     internals.forgetCallers()
     binding.terminateExecution()
-    waitForTheEnd()
+    waitForTheEnd(place)
   })
-  const failure = place.startOver(() => {
-    isOver = true
-    // What the parent had put off has counted down what drop() had set to zero.
-    internals.drop()
+  next = () => {
+    internals.begin()
     // From a callback of Node's own: what is thrown there keeps its place.
-    place.setImmediate(() => start(place.host, body))
-  })
-  check(failure, () => ({}), goOn)
+    place.setImmediate(() => resource.runInAsyncScope(start, null, place.host, body))
+  }
+  const ended = place.startOver(over)
+  if (ended !== null) check(ended, () => ({}), goOn)
 }
 
+/** The JavaScript of the parent's has ended. */
+let isOver = false
+let next: () => void = ignore
+
+/** When it has, and the loop has turned once without any. */
+function onOver(): void {
+  isOver = true
+  next()
+}
+
+/** By this number it is called. */
+let over = -1
+
 /** Until the end of execution is noticed, which is at a loop's next turn. */
-function waitForTheEnd(): never {
-  for (;;);
+function waitForTheEnd(place: Place): never {
+  while (place.isToEnd);
+  return undefined as never
 }
 
 /** With the parent's descriptors there is no event loop: it would take from the parent's. */
-export function goOnSynchronously(body: Body, pid: number, internals: NodeInternals): never {
+export function goOnSynchronously(
+  body: Body,
+  pid: number,
+  hasStaleIds: boolean,
+  internals: NodeInternals,
+): never {
   hasEventLoop = false
   watches.leaveEpoll()
   leaveListeners(node)
   // The listeners for signals are not closed, as that would be done in the parent's loop.
-  node._events = Object.create(null)
-  adoptIdentity(node, pid)
-  internals.reseed()
+  node._events = create(null)
+  adoptIdentity(node, takeOutfit(HERE), pid, hasStaleIds)
+  internals.dropRandom()
+  check(binding.renew(), () => ({}), goOn)
   let code: number
   try {
     const result = body()
@@ -259,6 +327,8 @@ function start(host: Host, body: Body): void {
 
 /** As process.exit() does it, which somebody may have replaced by what is meant for the parent. */
 function end(host: Host, code: number): never {
+  // Where nobody listens there is nobody to tell.
+  if (host._events.exit === onExit && !hasOwn(host, 'emit')) return host.reallyExit(code) as never
   host.exitCode = code
   if (!host._exiting) {
     host._exiting = true
@@ -274,12 +344,14 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 
 function status(host: Host, result: unknown): number {
   if (result === undefined) return exitCode(host, 0)
-  if (typeof result === 'number' && Number.isInteger(result)) return Number(BigInt.asUintN(8, BigInt(result)))
+  if (typeof result === 'number' && isInteger(result)) return result & 0xff
   throw invalidReturn('an integer, or nothing', result)
 }
 
 function exitCode(host: Host, otherwise: number): number {
-  return host.exitCode === undefined ? otherwise : Number(host.exitCode)
+  const { exitCode } = host
+  if (typeof exitCode === 'number') return exitCode
+  return exitCode === undefined ? otherwise : Number(exitCode)
 }
 
 function invalidReturn(expected: string, value: unknown): Error {
@@ -287,22 +359,53 @@ function invalidReturn(expected: string, value: unknown): Error {
   return withCode(TypeError, 'ERR_INVALID_RETURN_VALUE', message, invalidReturn)
 }
 
-function adopt({ host, globals, workers }: Place, pid: number, latest: number): void {
+/** Its next copy wants another. */
+function takeOutfit(place: Place): Outfit {
+  const { outfit = new Outfit(place.host) } = place
+  place.outfit = undefined
+  return outfit
+}
+
+function adopt(place: Place, pid: number, hasStaleIds: boolean, latest: number): void {
+  const { host, globals, workers } = place
+  const outfit = takeOutfit(place)
   for (const request of host._getActiveRequests()) request.oncomplete = ignore
-  const handles = host._getActiveHandles()
-  const streams = handles.filter((handle) => handle instanceof Duplex)
-  for (const port of handles) if (port instanceof MessagePort) drain(port)
-  leaveWorkers(workers, latest)
-  for (const stream of streams) {
+  const streams: (Duplex & { fd: number })[] = []
+  for (const handle of host._getActiveHandles()) {
+    if (handle instanceof MessagePort) drain(handle)
+    if (!(handle instanceof Duplex)) continue
+    if (isStandard(handle)) streams.push(handle)
     // An agent that keeps connections alive, for one, must not take them for usable.
-    if (!isStandard(stream)) stream.destroyed = true
+    else handle.destroyed = true
   }
-  removeListeners(host)
-  adoptIdentity(host, pid)
+  leaveWorkers(workers, latest)
+  removeListeners(host, outfit)
+  adoptIdentity(host, outfit, pid, hasStaleIds)
   // Whoever holds one that the parent has opened does not ask process for it again.
-  for (const stream of streams) if (isStandard(stream)) void process[stream.fd === 1 ? 'stdout' : 'stderr']
+  for (const stream of streams) void process[stream.fd === 1 ? 'stdout' : 'stderr']
   leaveChannel(host)
   adoptDispatchers(globals)
+}
+
+/** What a copy puts on, made in the parent: what it makes itself is on pages that it has to copy first. */
+class Outfit {
+  /** Node's own listeners, and the package's. */
+  readonly events: Events = create(null)
+  readonly count: number
+  readonly pid = { value: 0, enumerable: true, configurable: true, writable: false }
+  readonly stdout = new StandardOutput(1)
+  readonly stderr = new StandardOutput(2)
+  readonly stdin = new StandardInput()
+
+  constructor(host: Host) {
+    for (const [event, name] of OWN_LISTENERS) {
+      const own = host.listeners(event).find((listener) => listener.name === name)
+      if (own !== undefined) this.events[event] = own as Listener
+    }
+    this.events.beforeExit = onBeforeExit
+    this.events.exit = onExit as Listener
+    this.count = Object.keys(this.events).length
+  }
 }
 
 /** What waits in it has been sent to the parent. */
@@ -312,24 +415,45 @@ function drain(port: MessagePort): void {
 
 type Handled = Record<symbol, { getAsyncId(): number } | null>
 
-/** Workers of the parent are not here, and how they have ended it hears. */
-function leaveWorkers(workers: object, latest: number): void {
-  const symbolOf = (object: object, name: string) =>
-    Object.getOwnPropertySymbols(object).find(({ description }) => description === name)
-  let prototype: object | null = workers
+/** Where Workers tell how they have ended, and what is to be there in a copy. */
+interface Workers {
+  methods: Record<symbol, (...args: unknown[]) => void>
+  kOnExit: symbol
+  onExit(...args: unknown[]): void
+}
+
+function symbolOf(object: object, name: string): symbol | undefined {
+  return Object.getOwnPropertySymbols(object).find(({ description }) => description === name)
+}
+
+/** What the parent has made has an id up to this one. */
+let latestOfParents = 0
+
+function workersOf(own: object): Workers | undefined {
+  let prototype: object | null = own
   // Somebody may have put a class of their own in the place of Node's.
   while (prototype !== null && symbolOf(prototype, 'kOnExit') === undefined) {
     prototype = Object.getPrototypeOf(prototype)
   }
   const kOnExit = prototype && symbolOf(prototype, 'kOnExit')
-  if (!kOnExit) return
-  const methods = prototype as Record<symbol, (...args: unknown[]) => void>
+  if (!kOnExit) return undefined
+  const methods = prototype as Workers['methods']
   const onExit = methods[kOnExit]
-  methods[kOnExit] = function (this: Handled, ...args: unknown[]) {
-    const kHandle = symbolOf(this, 'kHandle')
-    const id = kHandle && this[kHandle]?.getAsyncId()
-    if (id === undefined || id > latest) onExit?.apply(this, args)
+  return {
+    methods,
+    kOnExit,
+    onExit(this: Handled, ...args) {
+      const kHandle = symbolOf(this, 'kHandle')
+      const id = kHandle && this[kHandle]?.getAsyncId()
+      if (id === undefined || id > latestOfParents) onExit?.apply(this, args)
+    },
   }
+}
+
+/** Workers of the parent are not here, and how they have ended it hears. */
+function leaveWorkers(workers: Workers | undefined, latest: number): void {
+  latestOfParents = latest
+  if (workers !== undefined) workers.methods[workers.kOnExit] = workers.onExit
 }
 
 function isStandard(stream: Duplex): stream is Duplex & { fd: number } {
@@ -340,26 +464,30 @@ function ignore(): void {
   // The parent hears of it.
 }
 
-function adoptIdentity(host: Host, pid: number): void {
-  Object.defineProperty(host, 'pid', { value: pid, enumerable: true, configurable: true, writable: false })
+function adoptIdentity(host: Host, outfit: Outfit, pid: number, hasStaleIds: boolean): void {
+  outfit.pid.value = pid
+  defineProperty(host, 'pid', outfit.pid)
   host._exiting = false
   host.exitCode = undefined
   // Node's own ends threads that are not here.
-  host.reallyExit = (code) => {
-    restoreTerminal()
-    binding.exitNow(code)
-  }
-  adoptOutput(host, 'stdout', 1)
-  adoptOutput(host, 'stderr', 2)
-  adoptInput(host)
-  adoptCredentials(host as unknown as Record<string, Change | undefined>)
+  host.reallyExit = reallyExit
+  outfit.stdout.replace(host, 'stdout')
+  outfit.stderr.replace(host, 'stderr')
+  input = undefined
+  outfit.stdin.replace(host, 'stdin')
+  if (hasStaleIds) adoptCredentials(host)
 }
 
-type Change = (...args: unknown[]) => unknown
+function reallyExit(code: number): void {
+  restoreTerminal()
+  exitNow(code)
+}
+
+const CREDENTIALS = ['setuid', 'seteuid', 'setgid', 'setegid', 'setgroups', 'initgroups'] as const
 
 /** The libc has every thread change its ids, and passes over one that it does not know by its own. */
-function adoptCredentials(host: Record<string, Change | undefined>): void {
-  for (const name of ['setuid', 'seteuid', 'setgid', 'setegid', 'setgroups', 'initgroups']) {
+function adoptCredentials(host: Host): void {
+  for (const name of CREDENTIALS) {
     const change = host[name]
     if (change === undefined) continue
     host[name] = function renewed(...args) {
@@ -371,7 +499,7 @@ function adoptCredentials(host: Record<string, Change | undefined>): void {
 
 /** What hears of events without being among the listeners of `process`: what wraps its `emit`, and the parent's domains. */
 function leaveListeners(host: Host): void {
-  Reflect.deleteProperty(host, 'emit')
+  if (hasOwn(host, 'emit')) Reflect.deleteProperty(host, 'emit')
   while (host.domain) {
     const { domain } = host
     // One that nobody has entered stays where it was put.
@@ -381,44 +509,58 @@ function leaveListeners(host: Host): void {
 }
 
 /** Node's own, which start and stop the handles of signals, stay. */
-const OWN_LISTENERS: Readonly<Record<string, readonly string[]>> = {
-  newListener: ['startListeningIfSignal'],
-  removeListener: ['stopListeningIfSignal'],
-  warning: ['onWarning'],
+const OWN_LISTENERS = [
+  ['newListener', 'startListeningIfSignal'],
+  ['removeListener', 'stopListeningIfSignal'],
+  ['warning', 'onWarning'],
+] as const
+
+function listens(listeners: Listener | Listener[] | undefined, listener: Listener): boolean {
+  return listeners === listener || (Array.isArray(listeners) && listeners.includes(listener))
 }
 
-function removeListeners(host: Host): void {
+/** None of them hears that it is removed; of Node's own, whoever wants no warnings has removed one. */
+function removeListeners(host: Host, { events, count }: Outfit): void {
   if (host.hasUncaughtExceptionCaptureCallback()) host.setUncaughtExceptionCaptureCallback(null)
-  // Those that would hear of it are first.
-  for (const event of ['removeListener', 'newListener', ...host.eventNames()]) {
-    const own = OWN_LISTENERS[String(event)] ?? []
-    for (const listener of host.rawListeners(event)) {
-      if (!own.includes(listener.name)) host.removeListener(event, listener as () => void)
-    }
+  const { _events: former } = host
+  const isDeaf = events.warning !== undefined && !listens(former.warning, events.warning as Listener)
+  if (isDeaf) delete events.warning
+  host._events = events
+  host._eventsCount = isDeaf ? count - 1 : count
+  for (const event in former) {
+    if (event === 'newListener' || event === 'removeListener' || event === 'warning') continue
+    // It closes what listens for a signal.
+    if (event.startsWith('SIG')) (events.removeListener as Listener | undefined)?.call(host, event)
   }
-  const { _fatalException } = host
-  host._fatalException = (error, fromPromise) => {
-    isFatal = true
-    try {
-      return _fatalException.call(host, error, fromPromise)
-    } finally {
-      isFatal = false
-    }
+  if (host._fatalException !== fatalException) {
+    inner = host._fatalException
+    host._fatalException = fatalException
   }
-  host.prependListener('beforeExit', onBeforeExit)
-  const onExit = (code: number) => {
-    restoreTerminal()
-    // Behind the listeners of `exit` Node takes down what is not here.
-    if (isFatal) return
-    host.removeListener('exit', onExit)
-    host.emit('exit', code)
-    host.reallyExit(exitCode(host, code))
-  }
-  host.prependListener('exit', onExit)
 }
 
 /** An error is on its way through its listeners; Node prints it when those of `exit` have run. */
 let isFatal = false
+let inner: Host['_fatalException']
+
+function fatalException(this: Host, error: unknown, fromPromise: boolean): boolean {
+  isFatal = true
+  try {
+    return inner.call(this, error, fromPromise)
+  } finally {
+    isFatal = false
+  }
+}
+
+/** Behind the listeners of `exit` Node takes down what is not here. */
+function onExit(this: Host, code: number): void {
+  restoreTerminal()
+  if (isFatal) return
+  if (this._events.exit !== onExit) {
+    this.removeListener('exit', onExit)
+    this.emit('exit', code)
+  }
+  this.reallyExit(exitCode(this, code))
+}
 
 /** Nothing is left to do, unless a listener finds something: Node would go on to look at the parent's main module. */
 function onBeforeExit(): void {
@@ -439,7 +581,7 @@ function leaveChannel(host: Host): void {
   if (host.channel === undefined) return
   for (const name of ['send', 'disconnect', 'channel', '_channel', '_send', '_disconnect'])
     Reflect.deleteProperty(host, name)
-  Object.defineProperty(host, 'connected', {
+  defineProperty(host, 'connected', {
     value: false,
     configurable: true,
     enumerable: true,
@@ -454,20 +596,22 @@ type Dispatcher = { constructor: new (...args: unknown[]) => Dispatcher }
 
 const WRAPPER = 'Dispatcher1Wrapper'
 
+/** Node 26 has two: that of its users wraps its own. */
+const DISPATCHERS = [
+  Symbol.for('undici.globalDispatcher.2'),
+  Symbol.for('undici.globalDispatcher.1'),
+] as const
+
 /** What keeps connections of the parent's begins anew, with its options; one whose options cannot be known stays. */
 function adoptDispatchers(holder: object): void {
   const globals = holder as Record<symbol, Dispatcher | undefined>
-  const symbols = Object.getOwnPropertySymbols(globals).filter((symbol) =>
-    symbol.description?.startsWith('undici.globalDispatcher'),
-  )
   let agent: Dispatcher | undefined
-  // Node 26 has one for users that wraps its own.
-  const wraps = (symbol: symbol) => Number(globals[symbol]?.constructor.name === WRAPPER)
-  for (const symbol of symbols.sort((one, other) => wraps(one) - wraps(other))) {
-    const made = renewed(globals[symbol], agent)
+  for (const symbol of DISPATCHERS) {
+    const former = globals[symbol]
+    const made = former && renewed(former, agent)
     if (!made) continue
     agent ??= made
-    Object.defineProperty(globals, symbol, {
+    defineProperty(globals, symbol, {
       value: made,
       writable: true,
       enumerable: false,
@@ -476,9 +620,9 @@ function adoptDispatchers(holder: object): void {
   }
 }
 
-function renewed(like: Dispatcher | undefined, agent: Dispatcher | undefined): Dispatcher | undefined {
+function renewed(like: Dispatcher, agent: Dispatcher | undefined): Dispatcher | undefined {
   // A composed one shows the constructor of what it wraps.
-  if (like === undefined || types.isProxy(like)) return undefined
+  if (types.isProxy(like)) return undefined
   const Class = like.constructor
   if (Class.name === WRAPPER) return agent && new Class(agent)
   // As Node has made it, from the environment.
@@ -507,16 +651,50 @@ const { WritableState } = Writable as unknown as {
   WritableState: new (options: object, stream: Writable, isDuplex: boolean) => unknown
 }
 
-/** What the copy writes arrives before it ends, and what the parent has buffered is the parent's to write. */
-function adoptOutput(host: Host, name: 'stdout' | 'stderr', fd: number): void {
-  const original = Object.getOwnPropertyDescriptor(host, name)
-  if (!original?.configurable) return
-  let stream: Output | undefined
-  const get = () => {
-    stream ??= synchronous((original.get ? original.get.call(host) : original.value) as Output, fd)
-    return stream
+/** In the place of one of the process's, until somebody asks for it the parent's. */
+abstract class Standard<Stream> {
+  protected original: PropertyDescriptor | undefined
+  #stream: Stream | undefined
+  readonly #descriptor: PropertyDescriptor = {
+    get: () => {
+      this.#stream ??= this.open()
+      return this.#stream
+    },
+    enumerable: true,
+    configurable: true,
   }
-  Object.defineProperty(host, name, { get, enumerable: true, configurable: true })
+
+  replace(host: Host, name: 'stdin' | 'stdout' | 'stderr'): void {
+    const original = getOwnPropertyDescriptor(host, name)
+    if (original?.configurable !== true) return
+    this.original = original
+    defineProperty(host, name, this.#descriptor)
+  }
+
+  protected abstract open(): Stream
+}
+
+/** What the copy writes arrives before it ends, and what the parent has buffered is the parent's to write. */
+class StandardOutput extends Standard<Writable> {
+  readonly #fd: number
+
+  constructor(fd: number) {
+    super()
+    this.#fd = fd
+  }
+
+  protected override open(): Writable {
+    const { get, value } = this.original ?? {}
+    return synchronous(get ? get.call(node) : value, this.#fd)
+  }
+}
+
+/** The parent may have been reading. */
+class StandardInput extends Standard<typeof process.stdin> {
+  protected override open(): typeof process.stdin {
+    input = openInput()
+    return input
+  }
 }
 
 function synchronous(stream: Output, fd: number): Output {
@@ -538,18 +716,6 @@ function synchronous(stream: Output, fd: number): Output {
 }
 
 let input: (typeof process.stdin & { isRaw?: boolean }) | undefined
-
-/** The parent may have been reading. */
-function adoptInput(host: Host): void {
-  const original = Object.getOwnPropertyDescriptor(host, 'stdin')
-  if (!original?.configurable) return
-  input = undefined
-  const get = () => {
-    input ??= openInput()
-    return input
-  }
-  Object.defineProperty(host, 'stdin', { get, enumerable: true, configurable: true })
-}
 
 /** As Node does at its end, to the mode in which the child has found it: that of the parent, where it was raw already. */
 function restoreTerminal(): void {

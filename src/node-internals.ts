@@ -1,29 +1,6 @@
 // What Node's own JavaScript keeps for later: nothing public leads there, so the inspector shows the first step.
-import binding = require('../binding.js')
-
 import { isBuiltin } from 'node:module'
 import { withCode } from './argument-errors.js'
-import { check } from './system-call-error.js'
-
-/** What a copy of this process has to give up of Node's own JavaScript state. */
-export interface NodeInternals {
-  /** Drops timers, immediates, ticks and unhandled rejections, the running ones too, and what is on the async id stack. */
-  drop(): void
-  /**
-   * Empties the async id stack, as drop() does too: before each end of execution, as nothing pops what it has skipped.
-   * Execution ends only as far as the microtask queue: Node's functions below it go on, and run the other process's
-   * timers and immediates. They run ticks first: it has to be ended again in one.
-   */
-  forgetCallers(): void
-  /** Draws anew what crypto has drawn in advance. */
-  reseed(): void
-  /** Gives dns a channel of this process's, where the other's has queries under way, with their callbacks. */
-  renewResolver(): void
-  /** Has what asks the thread of module.register()'s hooks, which is not here, fail rather than wait. */
-  refuseHooks(): void
-  /** The same for what nobody uses. */
-  standIn(): NodeInternals
-}
 
 type Variables = Record<string, unknown>
 type Scopes = readonly Variables[]
@@ -42,6 +19,9 @@ interface Timer extends Linked {
 interface Queue {
   shift(): unknown
 }
+interface PriorityQueue extends Queue {
+  peek(): unknown
+}
 
 type ExportsOf = (module: string) => Variables
 
@@ -51,7 +31,7 @@ interface Found {
   Immediate: abstract new () => Timer
   kRefed: symbol
   timerListMap: Record<string, Linked>
-  timerListQueue: Queue
+  timerListQueue: PriorityQueue
   knownTimersById: Variables
   immediateQueue: { head: Timer | null; tail: Timer | null }
   getTimerCallbacks(runNextTicks: () => void): { processImmediate(): void; processTimers(): void }
@@ -60,7 +40,6 @@ interface Found {
     immediateInfo: Uint32Array
     toggleTimerRef(on: boolean): void
     scheduleTimer(milliseconds: number): void
-    toggleImmediateRef(on: boolean): void
     setupTimers(processImmediate: () => void, processTimers: () => void): void
   }
   queue: Queue
@@ -205,23 +184,22 @@ function retire(timer: Timer): void {
   timer._idlePrev = null
 }
 
-function dropTimers({ timerListMap, timerListQueue, knownTimersById, binding }: Found): void {
-  for (const [duration, list] of Object.entries(timerListMap)) {
-    for (let timer = list._idleNext; timer !== null && timer !== list; ) {
-      const next: Linked | null = timer._idleNext
-      retire(timer as Timer)
-      timer = next
+function dropTimers({ timerListMap, timerListQueue, knownTimersById }: Found): void {
+  // Each list of the map is in the queue.
+  if (timerListQueue.peek() !== undefined) {
+    for (const [duration, list] of Object.entries(timerListMap)) {
+      for (let timer = list._idleNext; timer !== null && timer !== list; ) {
+        const next: Linked | null = timer._idleNext
+        retire(timer as Timer)
+        timer = next
+      }
+      list._idleNext = list
+      list._idlePrev = list
+      delete timerListMap[duration]
     }
-    list._idleNext = list
-    list._idlePrev = list
-    delete timerListMap[duration]
+    drain(timerListQueue)
   }
-  drain(timerListQueue)
-  for (const id of Object.keys(knownTimersById)) delete knownTimersById[id]
-  binding.timeoutInfo.fill(0)
-  binding.toggleTimerRef(false)
-  // When the next list is due is in a variable of the module's, which it sets anew when the clock rings.
-  binding.scheduleTimer(1)
+  for (const id in knownTimersById) delete knownTimersById[id]
 }
 
 function retireImmediates(first: Timer | null, kRefed: symbol): void {
@@ -233,15 +211,20 @@ function retireImmediates(first: Timer | null, kRefed: symbol): void {
   }
 }
 
+/** Of what Node keeps of immediates, whether a batch of them is under way. */
+const HAS_OUTSTANDING = 2
+
 function dropImmediates({ immediateQueue, kRefed, binding, getTimerCallbacks, runNextTicks }: Found): void {
-  retireImmediates(immediateQueue.head, kRefed)
-  immediateQueue.head = null
-  immediateQueue.tail = null
-  // The rest of a batch whose callback threw, or runs now, is in a queue that only these two see.
-  const { processImmediate, processTimers } = getTimerCallbacks(runNextTicks)
-  binding.setupTimers(processImmediate, processTimers)
-  binding.immediateInfo.fill(0)
-  binding.toggleImmediateRef(false)
+  if (immediateQueue.head !== null) {
+    retireImmediates(immediateQueue.head, kRefed)
+    immediateQueue.head = null
+    immediateQueue.tail = null
+  }
+  if (binding.immediateInfo[HAS_OUTSTANDING] !== 0) {
+    // The rest of a batch whose callback threw, or runs now, is in a queue that only these two see.
+    const { processImmediate, processTimers } = getTimerCallbacks(runNextTicks)
+    binding.setupTimers(processImmediate, processTimers)
+  }
 }
 
 /** What runs now has left its queue already, and would come back to it. */
@@ -258,18 +241,11 @@ function dropRunning(found: Found): void {
 
 function forgetCallers(found: Found): void {
   const { active_hooks, restoreActiveHooks, clearDefaultTriggerAsyncId, clearAsyncIdStack } = found
-  active_hooks.call_depth = 0
+  if (active_hooks.call_depth !== 0) active_hooks.call_depth = 0
   // A hook that was switched on or off in a hook's callback is so when that returns.
   if (active_hooks.tmp_array !== null) restoreActiveHooks()
   clearDefaultTriggerAsyncId()
   clearAsyncIdStack()
-}
-
-function reseed({ uuidData, randomCache, asyncCachePendingTasks }: Found): void {
-  // OpenSSL's generators would have to be seeded for it, which many a copy does not need.
-  for (const cache of [uuidData, randomCache]) check(binding.fillRandom(cache), () => ({}), reseed)
-  // Their callers are the other process's.
-  asyncCachePendingTasks.length = 0
 }
 
 interface Resolver {
@@ -323,22 +299,14 @@ function refuseHooks(exportsOf: ExportsOf): void {
   prototype.makeAsyncRequest = async () => refuse()
 }
 
-function drop(found: Found): void {
-  dropRunning(found)
-  dropTimers(found)
-  dropImmediates(found)
-  drain(found.queue)
-  drain(found.asyncHandledRejections)
-  found.tickInfo.fill(0)
-}
-
 /** As what is found, with a timer, an immediate, and nothing behind it. */
 function unused(found: Found): Found {
   const { getTimerCallbacks, defaultTriggerAsyncIdScope } = found
   const nothing = () => {
     // Nobody is called.
   }
-  const empty = { shift: () => undefined }
+  const none = () => undefined
+  const empty = { shift: none }
   class Timeout {
     [symbol: symbol]: unknown
     _idleNext: Linked | null = null
@@ -351,19 +319,18 @@ function unused(found: Found): Found {
   timer._idleNext = list
   return {
     ...{ Timeout, Immediate: Timeout, kRefed: Symbol('refed'), getTimerCallbacks },
-    ...{ timerListMap: { 1: list }, timerListQueue: empty, knownTimersById: { 1: timer } },
+    ...{
+      timerListMap: { 1: list },
+      timerListQueue: { peek: () => list, shift: none },
+      knownTimersById: { 1: timer },
+    },
     immediateQueue: { head: immediate, tail: immediate },
     binding: {
-      ...{ timeoutInfo: new Int32Array(1), immediateInfo: new Uint32Array(3) },
-      ...{
-        toggleTimerRef: nothing,
-        scheduleTimer: nothing,
-        toggleImmediateRef: nothing,
-        setupTimers: nothing,
-      },
+      ...{ timeoutInfo: new Int32Array(1), immediateInfo: new Uint32Array(3).fill(1) },
+      ...{ toggleTimerRef: nothing, scheduleTimer: nothing, setupTimers: nothing },
     },
     ...{ queue: empty, tickInfo: new Uint8Array(2), runNextTicks: nothing },
-    ...{ hasRejectionToWarn: () => false, asyncHandledRejections: empty },
+    ...{ hasRejectionToWarn: () => found.hasRejectionToWarn() && false, asyncHandledRejections: empty },
     ...{ clearAsyncIdStack: nothing, restoreActiveHooks: nothing, defaultTriggerAsyncIdScope },
     clearDefaultTriggerAsyncId: () => defaultTriggerAsyncIdScope(1, found.clearDefaultTriggerAsyncId),
     ...{ execution_async_resources: [timer], active_hooks: { call_depth: 0, tmp_array: null } },
@@ -371,46 +338,113 @@ function unused(found: Found): Found {
   }
 }
 
-let known: { exportsOf: ExportsOf; found: Found } | undefined
-let forgetDate: (() => void) | undefined
+/** What a copy of this process has to give up of Node's own JavaScript state. */
+export class NodeInternals {
+  readonly #found: Found
+  readonly #exportsOf: ExportsOf
+  #forgetDate: (() => void) | undefined
 
-const droppingRejectionsAndDate = (rejections?: Map<unknown, unknown>, forgetDate?: () => void) => () => {
-  rejections?.clear()
-  forgetDate?.()
+  constructor(found: Found, exportsOf: ExportsOf) {
+    this.#found = found
+    this.#exportsOf = exportsOf
+  }
+
+  /** To be called before each copy is made: modules are loaded when they are asked for. */
+  findDate(): void {
+    // A timer clears the Date header that http keeps: without it, the header would stay the same for ever.
+    if (this.#forgetDate === undefined && this.#exportsOf('internal/http').utcDate !== undefined) {
+      this.#forgetDate = this.#lookUp('internal/http', 'utcDate', 'resetCache') as () => void
+    }
+  }
+
+  #lookUp(module: string, exported: string, name: string): unknown {
+    return inspect((look) => variable(name, visible(look, this.#exportsOf, module, exported), module))
+  }
+
+  /** Drops timers, immediates, ticks and unhandled rejections, the running ones too, and what is on the async id stack. */
+  drop(): void {
+    const found = this.#found
+    dropRunning(found)
+    dropTimers(found)
+    dropImmediates(found)
+    drain(found.asyncHandledRejections)
+    if (found.hasRejectionToWarn()) {
+      const name = 'pendingUnhandledRejections'
+      const rejections = this.#lookUp('internal/process/promises', 'processPromiseRejections', name)
+      // Node makes another now and then.
+      ;(rejections as Map<unknown, unknown>).clear()
+    }
+    this.#forgetDate?.()
+    drain(found.queue)
+    this.dropRandom()
+  }
+
+  /** When what Node counts is zero, and the loop turns for what is here alone. */
+  begin(): void {
+    const { queue, binding } = this.#found
+    // Where there is one, Node does not look for those that are added.
+    drain(queue)
+    binding.toggleTimerRef(false)
+    // When the next list is due is in a variable of the module's, which it sets anew when the clock rings.
+    binding.scheduleTimer(1)
+  }
+
+  /** The callers of what crypto draws are the other process's. */
+  dropRandom(): void {
+    const { asyncCachePendingTasks } = this.#found
+    if (asyncCachePendingTasks.length > 0) asyncCachePendingTasks.length = 0
+  }
+
+  /**
+   * Empties the async id stack, as drop() does too: before each end of execution, as nothing pops what it has skipped.
+   * Execution ends only as far as the microtask queue: Node's functions below it go on, and run the other process's
+   * timers and immediates. They run ticks first: it has to be ended again in one.
+   */
+  forgetCallers(): void {
+    forgetCallers(this.#found)
+  }
+
+  /** What crypto has drawn in advance. OpenSSL's generators would have to be seeded for it, which many a copy does not need. */
+  get random(): Uint8Array[] {
+    const { uuidData, randomCache } = this.#found
+    return [uuidData, randomCache]
+  }
+
+  /** What Node counts: of what has been dropped nothing is to be counted down. */
+  get counts(): Uint8Array[] {
+    const { binding, tickInfo } = this.#found
+    return [binding.timeoutInfo, binding.immediateInfo, tickInfo].map(
+      ({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength),
+    )
+  }
+
+  /** Gives dns a channel of this process's, where the other's has queries under way, with their callbacks. */
+  renewResolver(): void {
+    renewResolver(this.#exportsOf)
+  }
+
+  /** Has what asks the thread of module.register()'s hooks, which is not here, fail rather than wait. */
+  refuseHooks(): void {
+    refuseHooks(this.#exportsOf)
+  }
+
+  /** The same for what nobody uses. */
+  standIn(): NodeInternals {
+    return new NodeInternals(unused(this.#found), unusedResolver)
+  }
 }
 
+let known: NodeInternals | undefined
+
 /**
- * To be called before each copy is made, and synchronously: what Node has replaced since the last call is found again.
+ * What is found once.
  *
  * @throws {Error} `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`: this Node has no inspector, or keeps something elsewhere.
  */
 export function nodeInternals(): NodeInternals {
   known ??= inspect((look) => {
     const exportsOf = modules(look)
-    return { exportsOf, found: find(look, exportsOf) }
+    return new NodeInternals(find(look, exportsOf), exportsOf)
   })
-  const { exportsOf, found } = known
-  const lookUp = (module: string, exported: string, name: string) =>
-    inspect((look) => variable(name, visible(look, exportsOf, module, exported), module))
-  let rejections: Map<unknown, unknown> | undefined
-  if (found.hasRejectionToWarn()) {
-    const name = 'pendingUnhandledRejections'
-    rejections = lookUp('internal/process/promises', 'processPromiseRejections', name) as typeof rejections
-  }
-  // A timer clears the Date header that http keeps: without it, the header would stay the same for ever.
-  if (forgetDate === undefined && exportsOf('internal/http').utcDate !== undefined) {
-    forgetDate = lookUp('internal/http', 'utcDate', 'resetCache') as () => void
-  }
-  const of = (found: Found, exportsOf: ExportsOf, dropRejectionsAndDate: () => void): NodeInternals => ({
-    drop() {
-      drop(found)
-      dropRejectionsAndDate()
-    },
-    forgetCallers: () => forgetCallers(found),
-    reseed: () => reseed(found),
-    renewResolver: () => renewResolver(exportsOf),
-    refuseHooks: () => refuseHooks(exportsOf),
-    standIn: () => of(unused(found), unusedResolver, droppingRejectionsAndDate()),
-  })
-  return of(found, exportsOf, droppingRejectionsAndDate(rejections, forgetDate))
+  return known
 }

@@ -7,7 +7,7 @@ import { ClonedChild } from './child.js'
 import { type Checked, has, NOTHING_ASKED } from './clone-options.js'
 import type { CloneRequest } from './clone-request.js'
 import { CLONE_FILES } from './constants.js'
-import { type Body, goOn, goOnSynchronously, hasEventLoop, isExiting, rehearse } from './copy.js'
+import { type Body, getReady, goOn, goOnSynchronously, hasEventLoop, isExiting, rehearse } from './copy.js'
 import { hints } from './hints.js'
 import { nodeInternals } from './node-internals.js'
 import type { StartedProcess } from './started-process.js'
@@ -15,8 +15,11 @@ import { abortsOnUncaughtException, sharesRings } from './startup.js'
 import { check, systemCallError } from './system-call-error.js'
 import { watches } from './watches.js'
 
-/** Where the addon writes a pid and a pidfd: an array of its own each time would be made behind the fork. */
-const made = new Int32Array(2)
+/**
+ * Where the addon writes a pid, a pidfd, and in a copy whether a thread is known by a stale id: an array of its own each time
+ * would be made behind the fork.
+ */
+const made = new Int32Array(3)
 
 /**
  * clone(2) of what has been checked. Each function that runs here writes to a page or two, and behind the fork each of those is
@@ -34,7 +37,11 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     const epoll = watches.epoll(caller)
     const child = new ClonedChild()
     started = ClonedChild.processOf(child)
+    const internals = nodeInternals()
+    internals.findDate()
+    getReady()
     const { flags, stackSize, exitSignal } = request
+    const sharesDescriptors = has(flags, CLONE_FILES)
     const more = checked === NOTHING_ASKED ? null : request
     binding.askForClone(epoll, started.number, made, flags, stackSize, exitSignal, more)
     const failure = binding.cloneProcess()
@@ -51,9 +58,10 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
       started.pidfd = pidfd
       return child
     }
-    if (has(flags, CLONE_FILES)) return goOnSynchronously(fn, pid, nodeInternals())
+    const hasStaleIds = made[2] !== 0
+    if (sharesDescriptors) return goOnSynchronously(fn, pid, hasStaleIds, internals)
     checked.release?.()
-    return goOn(fn, pid, nodeInternals())
+    return goOn(fn, pid, hasStaleIds, started, internals)
   } finally {
     // In the parent only: the child ends here.
     if (!hasBegun) started?.giveUp()
@@ -76,7 +84,9 @@ function prepare(request: CloneRequest, caller: Caller): void {
     () => ({ hint: hints.cloneProcess(request), step: () => 'clone' }),
     caller,
   )
-  rehearse(nodeInternals())
+  const internals = nodeInternals()
+  binding.renewed(internals.random, internals.counts)
+  rehearse(internals)
   isPrepared = true
 }
 

@@ -10,9 +10,12 @@ export interface Watcher {
   disown(): void
 }
 
+/** A clone looks up a global through pages of V8's that it would not use otherwise. */
+const Watchers = Map<number, Watcher>
+
 /** Those that wait, by the numbers that the kernel tells of them by. */
 export class Watches {
-  readonly #watchers = new Map<number, Watcher>()
+  #watchers = new Watchers()
   #epoll: binding.Epoll | undefined
   #last = 0
   #holding = 0
@@ -58,12 +61,13 @@ export class Watches {
     if (this.#holding === (holds ? 1 : 0)) this.#epoll?.hold(holds)
   }
 
-  /** In a clone: all that wait do so for the parent. */
-  disown(): void {
-    const watchers = [...this.#watchers.values()]
-    this.#watchers.clear()
+  /** In a clone: all that wait do so for the parent; its `own` has no descriptor here. */
+  disown(own: Watcher): void {
     this.leaveEpoll()
-    for (const watcher of watchers) watcher.disown()
+    const watchers = this.#watchers
+    this.#watchers = new Watchers()
+    if (watchers.size === 1) return
+    for (const watcher of watchers.values()) if (watcher !== own) watcher.disown()
   }
 
   /** What it has on the stack, or shares with the parent, must not be freed. */

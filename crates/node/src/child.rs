@@ -14,7 +14,7 @@ use linux_clone_process::event_loop::{Watches, forget, watch};
 use linux_clone_process::{self as process};
 use napi::Env;
 use napi::Result;
-use napi::bindgen_prelude::{Function, Uint8ArraySlice};
+use napi::bindgen_prelude::Function;
 use napi_derive::napi;
 
 use crate::convert::number;
@@ -57,13 +57,6 @@ pub fn write_all(fd: i32, bytes: &[u8]) -> Option<Failure> {
     // SAFETY: as above.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     failure(process::write_all(fd, bytes))
-}
-
-/// The kernel's random numbers.
-#[napi]
-pub fn fill_random(mut bytes: Uint8ArraySlice<'_>) -> Option<Failure> {
-    // SAFETY: JavaScript waits, and no other thread has it.
-    failure(process::fill_random(unsafe { bytes.as_mut() }))
 }
 
 /// Ends this process without anything that was registered for its exit.

@@ -1,12 +1,13 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsString, c_void};
 use std::os::fd::{AsFd, RawFd};
 
 use linux_clone_process::duplicate::{self, Duplicate, PHASES, Request};
+use linux_clone_process::fill_random;
 use linux_clone_process::id_maps::{self, IdMaps};
 use linux_clone_process::setup::Setup;
 use linux_clone_syscalls::CloneFlags;
-use napi::bindgen_prelude::{Either, Function, Int32Array, Int32ArraySlice, Unknown};
+use napi::bindgen_prelude::{Either, Function, Int32Array, Int32ArraySlice, Uint8Array, Unknown};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
@@ -84,6 +85,58 @@ pub fn prepare_clone(env: Env, enqueue: Function<'_, (), ()>) -> Result<Option<F
     Ok(failure(duplicate::prepare(call_enqueue, || drop(random.call(())))))
 }
 
+/// Memory of Node's that every clone begins with anew.
+struct Renewed {
+    random: Vec<Region>,
+    counts: Vec<Region>,
+}
+
+/// Where it is, and its length.
+type Region = (*mut u8, usize);
+
+thread_local! {
+    static RENEWED: RefCell<Renewed> =
+        const { RefCell::new(Renewed { random: Vec::new(), counts: Vec::new() }) };
+}
+
+/// What [`renew`] is to fill with random numbers, and what with zeros: Node keeps these arrays for good. JavaScript that filled
+/// them in the clone would have it copy many pages.
+#[napi]
+#[allow(unsafe_code)]
+pub fn renewed(random: Vec<Uint8Array>, counts: Vec<Uint8Array>) {
+    let region = |mut array: Uint8Array| {
+        // SAFETY: it is only asked where it is.
+        let bytes = unsafe { array.as_mut() };
+        (bytes.as_mut_ptr(), bytes.len())
+    };
+    let regions = |arrays: Vec<Uint8Array>| arrays.into_iter().map(region).collect();
+    RENEWED.set(Renewed { random: regions(random), counts: regions(counts) });
+}
+
+/// In a clone: what Node has drawn in advance is drawn anew, and what it counts begins at zero.
+#[napi]
+#[allow(unsafe_code)]
+pub fn renew() -> Option<Failure> {
+    let filled = RENEWED.with_borrow(|renewed| {
+        renewed.random.iter().try_for_each(|&(place, length)| {
+            // SAFETY: Node keeps the array, and JavaScript waits.
+            fill_random(unsafe { std::slice::from_raw_parts_mut(place, length) })
+        })
+    });
+    renew_counts();
+    failure(filled)
+}
+
+#[allow(unsafe_code)]
+fn renew_counts() {
+    RENEWED.with_borrow(|renewed| {
+        for &(place, length) in &renewed.counts {
+            // SAFETY: as above.
+            unsafe { place.write_bytes(0, length) };
+        }
+    });
+}
+
 /// A clone that is about to be made.
 struct Asked {
     request: Request,
@@ -91,8 +144,8 @@ struct Asked {
     /// Where its end is told, and by which number.
     epoll: RawFd,
     id: u32,
-    /// Room for two numbers.
-    made: *mut [i32; 2],
+    /// Room for three numbers.
+    made: *mut [i32; 3],
 }
 
 thread_local! {
@@ -137,15 +190,15 @@ pub fn ask_for_clone(
         },
     };
     // SAFETY: JavaScript waits, and no other thread has it.
-    let made = <&mut [i32; 2]>::try_from(unsafe { made.as_mut() })
-        .map_err(|_| Error::new(Status::InvalidArg, "room for two numbers is wanted"))?;
+    let made = <&mut [i32; 3]>::try_from(unsafe { made.as_mut() })
+        .map_err(|_| Error::new(Status::InvalidArg, "room for three numbers is wanted"))?;
     let (event_loop, epoll) = (event_loop(&env)?, epoll.fd());
     ASKED.set(Some(Asked { request, event_loop, epoll, id, made }));
     Ok(())
 }
 
 /// clone3(2), as has been asked, with everything that JavaScript needs to go on in the clone. In the parent the clone's pid and
-/// pidfd are where they were wanted; in the clone its own pid, and -1.
+/// pidfd are where they were wanted; in the clone its own pid, -1, and whether the libc knows a thread by another id than its own.
 ///
 /// # Safety
 ///
@@ -160,10 +213,10 @@ pub fn clone_process() -> Result<Option<Failure>> {
     let result = unsafe { duplicate::duplicate(&request, event_loop) };
     Ok(failure(result.and_then(|duplicate| {
         let numbers = match duplicate {
-            Duplicate::Child => [std::process::id().cast_signed(), -1],
+            Duplicate::Child => [std::process::id().cast_signed(), -1, duplicate::has_stale_ids().into()],
             Duplicate::Parent { pid, pidfd } => {
                 watch_process(epoll, pidfd.as_fd(), id)?;
-                [pid.as_raw(), number(pidfd)]
+                [pid.as_raw(), number(pidfd), 0]
             }
         };
         // SAFETY: as the caller promises, and nobody else writes to it.
@@ -215,11 +268,18 @@ fn mappings(mappings: IdMappings) -> Result<id_maps::IdMappings> {
     })
 }
 
-/// In a clone: ends the JavaScript that is on the stack, and calls a function when the event loop has turned once without any,
-/// so that what the parent has left comes to its end unheard.
+/// What [`start_over`] calls, by the number that this returns.
 #[napi]
-pub fn start_over(env: Env, callback: Function<'_, (), ()>) -> Result<Option<Failure>> {
-    event_loop::start_over(&env, &callback)?;
+pub fn when_over(env: Env, callback: Function<'_, (), ()>) -> Result<u32> {
+    // What the parent has put off in C++ counts down what it had counted.
+    event_loop::when_over(env, renew_counts, &callback)
+}
+
+/// In a clone: ends the JavaScript that is on the stack, and calls what has this number when the event loop has turned once without
+/// any, so that what the parent has left comes to its end unheard.
+#[napi]
+pub fn start_over(env: Env, number: u32) -> Result<Option<Failure>> {
+    event_loop::start_over(&env, number)?;
     Ok(failure(duplicate::silence().and_then(|()| duplicate::terminate())))
 }
 

@@ -5,13 +5,14 @@
 //! Node-API's functions, on the environment's own thread; references live as long as what calls them.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr;
 
 use linux_clone_process::duplicate::{cancel_termination, end_silence, is_ending};
 use linux_clone_process::event_loop;
 use napi::bindgen_prelude::{FromNapiValue, Function, JsValuesTupleIntoVec, Unknown};
-use napi::{Env, JsValue, Result, Status, check_status, sys};
+use napi::{Env, Error, JsValue, Result, Status, check_status, sys};
 
 /// A function of JavaScript's that the loop calls.
 pub struct Callback {
@@ -85,35 +86,62 @@ pub fn event_loop(env: &Env) -> Result<*mut c_void> {
 pub fn is_alive(env: &Env) -> Result<bool> {
     // SAFETY: the loop is this thread's.
     let result = unsafe { event_loop::is_alive(event_loop(env)?) };
-    result.map_err(|failure| napi::Error::new(Status::GenericFailure, failure.to_string()))
+    result.map_err(|failure| Error::new(Status::GenericFailure, failure.to_string()))
 }
 
 /// Has the loop take the tasks that V8 has left for this thread.
 pub fn deliver_tasks(env: &Env) -> Result<()> {
     // SAFETY: the loop is this thread's.
     let result = unsafe { event_loop::deliver_tasks(event_loop(env)?) };
-    result.map_err(|failure| napi::Error::new(Status::GenericFailure, failure.to_string()))
+    result.map_err(|failure| Error::new(Status::GenericFailure, failure.to_string()))
 }
 
-/// In a clone: the JavaScript on the stack ends, and the function is called when the loop has turned once without any.
-pub fn start_over<A: JsValuesTupleIntoVec, R: FromNapiValue>(
-    env: &Env,
+thread_local! {
+    /// For good: Node takes references back before threads end.
+    static TURNED: RefCell<Vec<&'static Turned>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is called when a loop has turned.
+struct Turned {
+    first: fn(),
+    callback: Callback,
+}
+
+/// By the number that it returns [`start_over`] calls the two. A clone that made a reference of its own would copy pages for it.
+pub fn when_over<A: JsValuesTupleIntoVec, R: FromNapiValue>(
+    env: Env,
+    first: fn(),
     function: &Function<'_, A, R>,
-) -> Result<()> {
+) -> Result<u32> {
+    let turned = Box::leak(Box::new(Turned { first, callback: Callback::new(&env, function)? }));
+    TURNED.with_borrow_mut(|known| {
+        known.push(turned);
+        u32::try_from(known.len() - 1).map_err(|error| Error::new(Status::GenericFailure, error.to_string()))
+    })
+}
+
+/// In a clone: the JavaScript on the stack ends, and when the loop has turned once without any, that is called which has this
+/// number.
+pub fn start_over(env: &Env, number: u32) -> Result<()> {
     fn first() {
         // V8 was there when JavaScript was asked to end.
         let _ = cancel_termination();
     }
-    unsafe extern "C" fn on_turn(callback: *mut c_void) {
+    unsafe extern "C" fn on_turn(turned: *mut c_void) {
         // As above.
         let _ = end_silence();
-        // SAFETY: boxed below, and called once.
-        unsafe { Box::from_raw(callback.cast::<Callback>()) }.call(None);
+        // SAFETY: it is there for good.
+        let Turned { first, callback } = unsafe { &*turned.cast::<Turned>() };
+        first();
+        callback.call(None);
     }
-    let callback = Box::into_raw(Box::new(Callback::new(env, function)?)).cast();
+    let Some(turned) = TURNED.with_borrow(|known| known.get(number as usize).copied()) else {
+        return Err(Error::new(Status::InvalidArg, "an unknown number"));
+    };
+    let data = ptr::from_ref(turned).cast_mut().cast();
     // SAFETY: the loop is this thread's, and the callback is called with its own data.
-    let result = unsafe { event_loop::call_after_turn(event_loop(env)?, first, on_turn, callback) };
-    result.map_err(|failure| napi::Error::new(Status::GenericFailure, failure.to_string()))
+    let result = unsafe { event_loop::call_after_turn(event_loop(env)?, first, on_turn, data) };
+    result.map_err(|failure| Error::new(Status::GenericFailure, failure.to_string()))
 }
 
 /// An error that nobody has caught.

@@ -48,7 +48,7 @@ mod threads;
 mod v8;
 mod waits;
 
-pub use threads::renew_ids;
+pub use threads::{has_stale_ids, renew_ids};
 pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};
 
 /// What the copy is to be.

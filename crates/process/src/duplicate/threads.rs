@@ -552,6 +552,12 @@ fn keeps_its_id(thread: &Interrupted) -> bool {
 /// Whether a thread of this copy has the id of the parent's.
 static HAS_STALE_IDS: AtomicBool = AtomicBool::new(false);
 
+/// Whether the libc knows a thread of this process by another id than its own.
+#[must_use]
+pub fn has_stale_ids() -> bool {
+    HAS_STALE_IDS.load(Ordering::Relaxed)
+}
+
 /// In a copy: gives every thread its own id as the libc knows it, for setuid(3) and its like, which pass over whoever they
 /// cannot signal. Who is at work is waited for.
 ///
@@ -559,7 +565,7 @@ static HAS_STALE_IDS: AtomicBool = AtomicBool::new(false);
 ///
 /// ETIMEDOUT.
 pub fn renew_ids() -> std::result::Result<(), ThreadFailure> {
-    if !HAS_STALE_IDS.load(Ordering::Relaxed) {
+    if !has_stale_ids() {
         return Ok(());
     }
     let parked = Parked::all_settled(|_| (), |thread| !keeps_its_id(thread))?;

@@ -18,7 +18,7 @@ use crate::park::{Interrupted, Parked, begin_generation};
 use crate::plan::Row;
 use crate::signals::{KernelAction, rt_sigaction};
 use crate::uv::layout::Loop;
-use crate::uv::{Barrier, listened_signals};
+use crate::uv::{Barrier, hold_back, listened_signals};
 
 /// Becomes what it is to be, and makes the threads that go on.
 pub fn begin(
@@ -35,6 +35,8 @@ pub fn begin(
     handlers.restore();
     // SAFETY: the loop is this thread's, and its handles are alive.
     unsafe { default_signals(event_loop) };
+    // SAFETY: as above, and no other thread is here.
+    unsafe { hold_back(event_loop) };
     Barrier::drop_queue();
     threads::close_ring(parked.interrupted().filter(|thread| request.revives(thread)));
     for thread in parked.interrupted() {

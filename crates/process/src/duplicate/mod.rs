@@ -28,7 +28,7 @@ use crate::park::{Interrupted, Parked};
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::uv::layout::Loop;
-use crate::uv::{Barrier, Uv, detach, drop_results_on_stack, polled_descriptors, uv};
+use crate::uv::{Barrier, Uv, detach, drop_results_on_stack, is_being_woken, polled_descriptors, uv};
 use crate::wait::write_all;
 use call::Cloned;
 use child::Handlers;
@@ -133,6 +133,9 @@ pub fn prepare(enqueue: impl FnMut(), random: impl FnMut()) -> Result<()> {
     stack::end_of_own().map(drop)
 }
 
+/// How often threads are let go that were found waking the loop, which takes one a microsecond.
+const WAKES: u32 = 100;
+
 /// Makes the copy.
 ///
 /// # Errors
@@ -163,6 +166,7 @@ pub unsafe fn duplicate(
     let mut clock;
     // SAFETY: as the caller promises.
     let mut takes_pool_at_rest = unsafe { Barrier::may_be_needless(event_loop) };
+    let mut attempts = 0..WAKES;
     let (barrier, parked) = loop {
         clock = Clock { phase: 0, begin: Instant::now() };
         let has_pool = threads::may_be_of_pool();
@@ -180,7 +184,11 @@ pub unsafe fn duplicate(
             takes_pool_at_rest = false;
             continue;
         }
-        if !threads::learn_pool(parked.interrupted()) {
+        if threads::learn_pool(parked.interrupted()) {
+            continue;
+        }
+        // SAFETY: as the caller promises.
+        if !unsafe { is_being_woken(event_loop) } || attempts.next().is_none() {
             break (barrier, parked);
         }
     };

@@ -18,6 +18,7 @@ use super::layout::{
     REF, Stream, Timer, UV_ASYNC, UV_CHECK, UV_FS_EVENT, UV_IDLE, UV_NAMED_PIPE, UV_POLL, UV_PREPARE,
     UV_PROCESS, UV_SIGNAL, UV_TCP, UV_TIMER, UV_TTY, UV_UDP, Udp,
 };
+use super::wakes::fork;
 use super::{Uv, symbol};
 
 /// The parent's handles stay where they are, closed as far as libuv is concerned; their callbacks never run. Of its requests
@@ -26,7 +27,8 @@ use super::{Uv, symbol};
 ///
 /// # Safety
 ///
-/// `event_loop` is the calling thread's loop in a copy of the process in which no other thread runs with it.
+/// `event_loop` is the calling thread's loop in a copy of the process in which no other thread runs with it, and who would wake it is
+/// held back.
 pub unsafe fn detach(uv: &Uv, event_loop: *mut Loop, own_requests: usize, unwound: fn()) -> Result<()> {
     // SAFETY: the loop is alive, and nobody else touches it.
     let handles: Vec<_> = unsafe { handles_of(event_loop) }.collect();
@@ -53,8 +55,8 @@ pub unsafe fn detach(uv: &Uv, event_loop: *mut Loop, own_requests: usize, unwoun
             break;
         }
     }
-    // SAFETY: as libuv wants it after a fork.
-    let result = unsafe { (uv.uv_loop_fork)(event_loop) };
+    // SAFETY: as libuv wants it after a fork; threads have been held back before they went on.
+    let result = unsafe { fork(uv, event_loop) };
     for descriptor in descriptors {
         // SAFETY: the number was a handle's, which has let it go, or is one of those just made; standard streams stay.
         unsafe { libc::close(descriptor) };

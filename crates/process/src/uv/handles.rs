@@ -8,7 +8,9 @@
 use std::ffi::c_int;
 use std::mem::offset_of;
 
-use super::layout::{CLOSING, Handle, Loop, Pipe, Poll, Signal, UV_NAMED_PIPE, UV_POLL, UV_SIGNAL};
+use super::layout::{
+    Async, CLOSING, Handle, Loop, Pipe, Poll, Signal, UV_ASYNC, UV_NAMED_PIPE, UV_POLL, UV_SIGNAL,
+};
 
 /// The handles of a loop, the oldest first.
 ///
@@ -24,6 +26,18 @@ pub unsafe fn handles_of(event_loop: *mut Loop) -> impl Iterator<Item = *mut Han
         node = unsafe { (*node).next };
         (node != head).then(|| node.wrapping_byte_sub(offset_of!(Handle, handle_queue)).cast())
     })
+}
+
+/// The handles by which other threads wake a loop. Does not allocate.
+///
+/// # Safety
+///
+/// As [`handles_of`].
+pub unsafe fn asyncs_of(event_loop: *mut Loop) -> impl Iterator<Item = *mut Async> {
+    // SAFETY: as the caller promises.
+    let handles = unsafe { handles_of(event_loop) };
+    // SAFETY: handles are alive as long as they are listed.
+    handles.filter(|handle| unsafe { (**handle).kind } == UV_ASYNC).map(<*mut Handle>::cast)
 }
 
 /// The signals that somebody listens for in a loop. Does not allocate.

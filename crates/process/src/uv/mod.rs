@@ -14,10 +14,12 @@ mod detach;
 mod handles;
 pub mod layout;
 mod pool;
+mod wakes;
 
 pub use detach::{deliver_tasks, detach, drop_results_on_stack, take_messages};
 pub use handles::{listened_signals, polled_descriptors, unopened_pipes};
 pub use pool::Barrier;
+pub use wakes::{hold_back, is_being_woken};
 
 use layout::{Async, Check, Handle, Idle, Lookup, Loop, Pipe, Poll, Prepare, Stream, Timer, Work};
 

@@ -6,7 +6,14 @@ import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import ava from 'ava'
-import { childrenOf, descriptor, statusOf, temporaryDirectory } from './helpers/machine.mjs'
+import {
+  childrenOf,
+  compileLibrary,
+  descriptor,
+  hasCompiler,
+  statusOf,
+  temporaryDirectory,
+} from './helpers/machine.mjs'
 import { available, inProcess, isRoot, slowness } from './helpers/process.mjs'
 
 // One after another: each runs several processes with all their threads, and some measure.
@@ -1341,6 +1348,143 @@ test('Where the package is loaded twice, as by Jest for each test, both have chi
   t.is(output, '{ code: 4, signal: null }\n'.repeat(3), errors)
 })
 
+test('A thread of V8 that goes on in the child may wake its event loop at any time', async (t) => {
+  if (!available(t, hasCompiler(), 'a C compiler')) return
+  // libuv has no descriptor to be woken by while it opens one.
+  const slow = compileLibrary(
+    t,
+    `#define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <string.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    int eventfd(unsigned int count, int flags) {
+      static int parent;
+      Dl_info caller;
+      if (parent == 0) parent = getpid();
+      else if (parent != getpid() && dladdr(__builtin_return_address(0), &caller) && !strstr(caller.dli_fname, ".node"))
+        usleep(100000);
+      return syscall(SYS_eventfd2, count, flags);
+    }`,
+  )
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const number = (value) => {
+      const bytes = []
+      do bytes.push((value & 127) | (value > 127 ? 128 : 0))
+      while ((value >>= 7) > 0)
+      return bytes
+    }
+    const section = (id, bytes) => [Buffer.from([id, ...number(bytes.length)]), Buffer.from(bytes)]
+    // As many functions, of as many additions, keep V8's threads at work for some ten milliseconds.
+    const COUNT = 400
+    const body = [0, ...Array.from({ length: 500 }, () => [0x41, 1, 0x1a]).flat(), 0x0b]
+    const functions = Array.from({ length: COUNT }, () => [...number(body.length), ...body]).flat()
+    const module = Buffer.concat([
+      Buffer.from('\\0asm\\x01\\0\\0\\0'),
+      ...section(1, [1, 0x60, 0, 0]),
+      ...section(3, number(COUNT).concat(Array(COUNT).fill(0))),
+      ...section(10, number(COUNT).concat(functions)),
+    ])
+    ;(async () => {
+      await clone(() => {}).wait()
+      for (let round = 0; round < 5; round++) {
+        const compiling = WebAssembly.compile(module)
+        const child = clone(async () => { await WebAssembly.compile(module.slice()); return 5 })
+        await compiling
+        console.log(await child.wait())
+      }
+    })()`
+  const words = ['env', `LD_PRELOAD=${slow}`, process.execPath, '-e', source]
+  const { output, errors } = await program(words)
+  t.is(output, '{ code: 5, signal: null }\n'.repeat(5), errors)
+})
+
+test('A child that wraps _fatalException has children whose listeners hear of what is uncaught', async (t) => {
+  const { output, errors } = await script(`clone(async () => {
+      const { _fatalException } = process
+      process._fatalException = function (...args) { return _fatalException.apply(this, args) }
+      const thrower = () => { process.on('uncaughtException', () => process.exit(3)); throw 1 }
+      console.log(await clone(thrower).wait())
+    }).wait()`)
+  t.is(output, '{ code: 3, signal: null }\n', errors)
+})
+
+test('What a hook for asynchronous resources puts off before the function begins is not counted', async (t) => {
+  const { output, errors } = await script(`
+    const parent = process.pid
+    let isOff = false
+    require('node:async_hooks').createHook({ init(id, type) {
+      if (isOff || process.pid === parent || type !== 'TickObject') return
+      isOff = true
+      setTimeout(() => console.log('timer'), 1)
+      setImmediate(() => console.log('immediate'))
+      isOff = false
+    } }).enable()
+    const fn = async () => { isOff = true; await new Promise((resolve) => setTimeout(resolve, 20)); return 1 }
+    clone(fn).wait().then(console.log)`)
+  t.is(output, '{ code: 1, signal: null }\n', errors)
+})
+
+test('Hooks for asynchronous resources hear of the beginning and the end of a synchronous function', async (t) => {
+  const { output, errors } = await script(`
+    const fs = require('node:fs')
+    const ids = new Set()
+    const say = (what) => (id) => { if (ids.has(id)) fs.writeSync(1, what + '\\n') }
+    require('node:async_hooks').createHook({
+      init(id, type) { if (type === 'clone') ids.add(id) },
+      before: say('before'),
+      after: say('after'),
+    }).enable()
+    clone(() => fs.writeSync(1, 'body\\n') && 0).wait()`)
+  t.is(output, 'before\nbody\nafter\n', errors)
+})
+
+for (const [what, source] of [
+  [
+    'process.reallyExit',
+    'const { reallyExit } = process; process.reallyExit = () => reallyExit.call(process, process.exitCode + 1)',
+  ],
+  [
+    'EventEmitter.prototype.emit',
+    "const { prototype } = require('node:events'); const { emit } = prototype; prototype.emit = function (...args) { if (args[0] === 'exit' && this === process) process.exitCode = args[1] + 1; return emit.apply(this, args) }",
+  ],
+]) {
+  test(`What the function has put in the place of ${what} is called at its end`, async (t) => {
+    const { output, errors } = await script(`clone(() => { ${source}; return 3 }).wait().then(console.log)`)
+    t.is(output, '{ code: 4, signal: null }\n', errors)
+  })
+}
+
+test('Listeners of exit can be taken off and called by another one', async (t) => {
+  const { output, errors } = await script(`clone(() => {
+      const listeners = process.listeners('exit')
+      process.removeAllListeners('exit')
+      let isCalled = false
+      process.on('exit', (code) => { if (!isCalled) { isCalled = true; for (const listener of listeners) listener(code) } })
+      process.exit(6)
+    }).wait().then(console.log)`)
+  t.is(output, '{ code: 6, signal: null }\n')
+  t.is(errors, '')
+})
+
+test("Node's listener for warnings is in the child where it is in the parent at that moment", async (t) => {
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    ;(async () => {
+      const listeners = process.listeners('warning')
+      const warn = (text) => clone(async () => {
+        process.emitWarning(text)
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }).wait()
+      await warn('first')
+      process.removeAllListeners('warning')
+      await warn('second')
+      for (const listener of listeners) process.on('warning', listener)
+      await warn('third')
+    })()`
+  const { errors } = await program(['env', '-u', 'NODE_NO_WARNINGS', process.execPath, '-e', source])
+  t.deepEqual(errors.match(/first|second|third/g), ['first', 'third'], errors)
+})
+
 // ─── What it costs ─────────────────────────────────────────────────────────────────────────────
 
 test('A child compiles its function, and nothing of the package, which has been compiled before', async (t) => {
@@ -1350,7 +1494,7 @@ test('A child compiles its function, and nothing of the package, which has been 
     const turn = () => new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
     function marker() {}
     ;(async () => {
-      await clone(function first() {}).wait()
+      for (let count = 0; count < 2; count++) await clone(function first() {}).wait()
       await turn()
       marker()
       console.log(await clone(function second() {}).wait())

@@ -44,6 +44,7 @@ const node = process as unknown as Host
 // A copy looks up a global through pages of V8's that it would not use otherwise.
 const { create, defineProperty, getOwnPropertyDescriptor, hasOwn } = Object
 const { isInteger } = Number
+const { emit } = EventEmitter.prototype
 
 /** Not in a copy that shares its parent's descriptors, which cannot be copied in its turn. */
 export let hasEventLoop = true
@@ -100,13 +101,7 @@ function standIn(): Place {
     }
   }
   class Silent extends AsyncResource {
-    override runInAsyncScope<This, Result>(
-      fn: (this: This, ...args: never[]) => Result,
-      thisArg?: This,
-      ...args: unknown[]
-    ) {
-      return fn.apply(thisArg as This, args as never[])
-    }
+    override runInAsyncScope = now as AsyncResource['runInAsyncScope']
   }
   return {
     host,
@@ -172,10 +167,11 @@ export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void 
   Object.assign(HERE, own)
 }
 
-/** To be called before a copy is made. */
-export function getReady(): void {
-  if (over === -1) over = binding.whenOver(onOver)
-  HERE.outfit ??= new Outfit(node)
+/** To be called before the first copy is made. */
+export function getReady(internals: NodeInternals): void {
+  over = binding.whenOver(onOver)
+  HERE.outfit = new Outfit(node)
+  internals.findDate()
 }
 
 /**
@@ -213,6 +209,8 @@ function begin(
   adopt(place, pid, hasStaleIds, resource.asyncId())
   internals.renewResolver()
   internals.refuseHooks()
+  // With a tick in the queue Node would not look for those that are added once it counts none.
+  internals.dropTicks()
   const failure = place.renew()
   if (failure !== null) check(failure, () => ({}), goOn)
   isSettled = false
@@ -227,7 +225,7 @@ function begin(
   next = () => {
     internals.begin()
     // From a callback of Node's own: what is thrown there keeps its place.
-    place.setImmediate(() => resource.runInAsyncScope(start, null, place.host, body))
+    place.setImmediate(() => start(place.host, resource, body))
   }
   const ended = place.startOver(over)
   if (ended !== null) check(ended, () => ({}), goOn)
@@ -290,10 +288,10 @@ function printUncaught(error: unknown): void {
 }
 
 /** What it throws is left to Node, which prints the place. */
-function start(host: Host, body: Body): void {
+function start(host: Host, resource: AsyncResource, body: Body): void {
   let hasThrown = true
   try {
-    const result = body()
+    const result = resource.runInAsyncScope(body)
     hasThrown = false
     if (isThenable(result)) {
       binding.deliverTasks()
@@ -328,7 +326,9 @@ function start(host: Host, body: Body): void {
 /** As process.exit() does it, which somebody may have replaced by what is meant for the parent. */
 function end(host: Host, code: number): never {
   // Where nobody listens there is nobody to tell.
-  if (host._events.exit === onExit && !hasOwn(host, 'emit')) return host.reallyExit(code) as never
+  if (host._events.exit === onExit && host.emit === emit && host.reallyExit === reallyExit) {
+    return reallyExit(code) as never
+  }
   host.exitCode = code
   if (!host._exiting) {
     host._exiting = true
@@ -359,11 +359,11 @@ function invalidReturn(expected: string, value: unknown): Error {
   return withCode(TypeError, 'ERR_INVALID_RETURN_VALUE', message, invalidReturn)
 }
 
-/** Its next copy wants another. */
+/** Its next copy wants another, as does one where Node's listeners have changed since it was made. */
 function takeOutfit(place: Place): Outfit {
-  const { outfit = new Outfit(place.host) } = place
+  const { host, outfit } = place
   place.outfit = undefined
-  return outfit
+  return outfit?.fits(host) ? outfit : new Outfit(host)
 }
 
 function adopt(place: Place, pid: number, hasStaleIds: boolean, latest: number): void {
@@ -392,19 +392,53 @@ class Outfit {
   /** Node's own listeners, and the package's. */
   readonly events: Events = create(null)
   readonly count: number
+  readonly onExit: Listener
   readonly pid = { value: 0, enumerable: true, configurable: true, writable: false }
   readonly stdout = new StandardOutput(1)
   readonly stderr = new StandardOutput(2)
   readonly stdin = new StandardInput()
+  readonly #fatalException: Host['_fatalException']
+  #former: Host['_fatalException'] | undefined
 
   constructor(host: Host) {
     for (const [event, name] of OWN_LISTENERS) {
-      const own = host.listeners(event).find((listener) => listener.name === name)
-      if (own !== undefined) this.events[event] = own as Listener
+      const own = ownListener(host._events[event], name)
+      if (own !== undefined) this.events[event] = own
+    }
+    // Behind the listeners of `exit` Node takes down what is not here.
+    this.onExit = (code) => {
+      restoreTerminal()
+      if (isFatal) return
+      if (host._events.exit !== this.onExit) {
+        host.removeListener('exit', this.onExit)
+        host.emit('exit', code)
+      }
+      host.reallyExit(exitCode(host, code as number))
     }
     this.events.beforeExit = onBeforeExit
-    this.events.exit = onExit as Listener
+    this.events.exit = this.onExit
     this.count = Object.keys(this.events).length
+    this.#fatalException = (error, fromPromise) => {
+      isFatal = true
+      try {
+        return this.#former?.call(host, error, fromPromise) as boolean
+      } finally {
+        isFatal = false
+      }
+    }
+  }
+
+  /** Whether Node's own listeners are still those of the process. */
+  fits({ _events: events }: Host): boolean {
+    for (const [event, name] of OWN_LISTENERS) {
+      if (ownListener(events[event], name) !== this.events[event]) return false
+    }
+    return true
+  }
+
+  replaceFatalException(host: Host): void {
+    this.#former = host._fatalException
+    host._fatalException = this.#fatalException
   }
 }
 
@@ -515,52 +549,32 @@ const OWN_LISTENERS = [
   ['warning', 'onWarning'],
 ] as const
 
-function listens(listeners: Listener | Listener[] | undefined, listener: Listener): boolean {
-  return listeners === listener || (Array.isArray(listeners) && listeners.includes(listener))
+function ownListener(listeners: Listener | Listener[] | undefined, name: string): Listener | undefined {
+  if (typeof listeners === 'function') return listeners.name === name ? listeners : undefined
+  return listeners?.find((listener) => listener.name === name)
 }
 
-/** None of them hears that it is removed; of Node's own, whoever wants no warnings has removed one. */
-function removeListeners(host: Host, { events, count }: Outfit): void {
+/** None of them hears that it is removed. */
+function removeListeners(host: Host, outfit: Outfit): void {
   if (host.hasUncaughtExceptionCaptureCallback()) host.setUncaughtExceptionCaptureCallback(null)
+  const { events, count } = outfit
   const { _events: former } = host
-  const isDeaf = events.warning !== undefined && !listens(former.warning, events.warning as Listener)
-  if (isDeaf) delete events.warning
   host._events = events
-  host._eventsCount = isDeaf ? count - 1 : count
+  host._eventsCount = count
+  onExit = outfit.onExit
   for (const event in former) {
     if (event === 'newListener' || event === 'removeListener' || event === 'warning') continue
     // It closes what listens for a signal.
     if (event.startsWith('SIG')) (events.removeListener as Listener | undefined)?.call(host, event)
   }
-  if (host._fatalException !== fatalException) {
-    inner = host._fatalException
-    host._fatalException = fatalException
-  }
+  outfit.replaceFatalException(host)
 }
+
+/** The package's own listener. */
+let onExit: Listener | undefined
 
 /** An error is on its way through its listeners; Node prints it when those of `exit` have run. */
 let isFatal = false
-let inner: Host['_fatalException']
-
-function fatalException(this: Host, error: unknown, fromPromise: boolean): boolean {
-  isFatal = true
-  try {
-    return inner.call(this, error, fromPromise)
-  } finally {
-    isFatal = false
-  }
-}
-
-/** Behind the listeners of `exit` Node takes down what is not here. */
-function onExit(this: Host, code: number): void {
-  restoreTerminal()
-  if (isFatal) return
-  if (this._events.exit !== onExit) {
-    this.removeListener('exit', onExit)
-    this.emit('exit', code)
-  }
-  this.reallyExit(exitCode(this, code))
-}
 
 /** Nothing is left to do, unless a listener finds something: Node would go on to look at the parent's main module. */
 function onBeforeExit(): void {

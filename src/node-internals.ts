@@ -349,7 +349,7 @@ export class NodeInternals {
     this.#exportsOf = exportsOf
   }
 
-  /** To be called before each copy is made: modules are loaded when they are asked for. */
+  /** Modules are loaded when they are asked for: what is not there before the first copy is looked for in each. */
   findDate(): void {
     // A timer clears the Date header that http keeps: without it, the header would stay the same for ever.
     if (this.#forgetDate === undefined && this.#exportsOf('internal/http').utcDate !== undefined) {
@@ -374,16 +374,21 @@ export class NodeInternals {
       // Node makes another now and then.
       ;(rejections as Map<unknown, unknown>).clear()
     }
+    this.findDate()
     this.#forgetDate?.()
-    drain(found.queue)
     this.dropRandom()
   }
 
-  /** When what Node counts is zero, and the loop turns for what is here alone. */
+  dropTicks(): void {
+    drain(this.#found.queue)
+  }
+
+  /** When what Node counts is zero, and the loop turns for what is here alone: hooks may have added to what has been dropped. */
   begin(): void {
-    const { queue, binding } = this.#found
-    // Where there is one, Node does not look for those that are added.
-    drain(queue)
+    const { binding } = this.#found
+    this.dropTicks()
+    dropTimers(this.#found)
+    dropImmediates(this.#found)
     binding.toggleTimerRef(false)
     // When the next list is due is in a variable of the module's, which it sets anew when the clock rings.
     binding.scheduleTimer(1)

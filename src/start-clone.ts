@@ -37,11 +37,7 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     const epoll = watches.epoll(caller)
     const child = new ClonedChild()
     started = ClonedChild.processOf(child)
-    const internals = nodeInternals()
-    internals.findDate()
-    getReady()
     const { flags, stackSize, exitSignal } = request
-    const sharesDescriptors = has(flags, CLONE_FILES)
     const more = checked === NOTHING_ASKED ? null : request
     binding.askForClone(epoll, started.number, made, flags, stackSize, exitSignal, more)
     const failure = binding.cloneProcess()
@@ -59,9 +55,11 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
       return child
     }
     const hasStaleIds = made[2] !== 0
-    if (sharesDescriptors) return goOnSynchronously(fn, pid, hasStaleIds, internals)
+    if (flags !== 0 && has(flags, CLONE_FILES)) {
+      return goOnSynchronously(fn, pid, hasStaleIds, nodeInternals())
+    }
     checked.release?.()
-    return goOn(fn, pid, hasStaleIds, started, internals)
+    return goOn(fn, pid, hasStaleIds, started, nodeInternals())
   } finally {
     // In the parent only: the child ends here.
     if (!hasBegun) started?.giveUp()
@@ -87,6 +85,7 @@ function prepare(request: CloneRequest, caller: Caller): void {
   const internals = nodeInternals()
   binding.renewed(internals.random, internals.counts)
   rehearse(internals)
+  getReady(internals)
   isPrepared = true
 }
 

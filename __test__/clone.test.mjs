@@ -1387,7 +1387,7 @@ test('A thread of V8 that goes on in the child may wake its event loop at any ti
     ])
     ;(async () => {
       await clone(() => {}).wait()
-      for (let round = 0; round < 5; round++) {
+      for (let round = 0; round < 10; round++) {
         const compiling = WebAssembly.compile(module)
         const child = clone(async () => { await WebAssembly.compile(module.slice()); return 5 })
         await compiling
@@ -1396,7 +1396,7 @@ test('A thread of V8 that goes on in the child may wake its event loop at any ti
     })()`
   const words = ['env', `LD_PRELOAD=${slow}`, process.execPath, '-e', source]
   const { output, errors } = await program(words)
-  t.is(output, '{ code: 5, signal: null }\n'.repeat(5), errors)
+  t.is(output, '{ code: 5, signal: null }\n'.repeat(10), errors)
 })
 
 test('A child that wraps _fatalException has children whose listeners hear of what is uncaught', async (t) => {
@@ -1473,7 +1473,8 @@ test("Node's listener for warnings is in the child where it is in the parent at 
       const listeners = process.listeners('warning')
       const warn = (text) => clone(async () => {
         process.emitWarning(text)
-        await new Promise((resolve) => setTimeout(resolve, 10))
+        // It is printed in a tick.
+        await new Promise(setImmediate)
       }).wait()
       await warn('first')
       process.removeAllListeners('warning')

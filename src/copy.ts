@@ -58,7 +58,7 @@ let isSettled = false
  * What a copy does first is done here, to stand-ins: V8 compiles it in this process, rather than in every copy. Of hooks of
  * asynchronous resources, those for `init` hear of one that nothing comes of.
  */
-export function rehearse(internals: NodeInternals): void {
+function rehearse(internals: NodeInternals): void {
   exitNow = ignore
   try {
     const own = { onReadable: ignore, disown: ignore }
@@ -74,7 +74,7 @@ let exitNow: (code: number) => void = binding.exitNow
 function standIn(): Place {
   const none = () => []
   const host = Object.assign(new EventEmitter(), {
-    ...{ stdout: undefined, stderr: undefined, stdin: undefined, setuid: ignore, domain: null },
+    ...{ stdout: undefined, stderr: undefined, stdin: undefined, domain: null },
     reallyExit: ignore,
     hasUncaughtExceptionCaptureCallback: () => node.hasUncaughtExceptionCaptureCallback() && false,
     setUncaughtExceptionCaptureCallback: ignore,
@@ -169,9 +169,11 @@ export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void 
 
 /** To be called before the first copy is made. */
 export function getReady(internals: NodeInternals): void {
-  over = binding.whenOver(onOver)
-  HERE.outfit = new Outfit(node)
+  binding.renewed(internals.random, internals.counts)
   internals.findDate()
+  over = binding.whenOver(onOver)
+  rehearse(internals)
+  HERE.outfit = new Outfit(node)
 }
 
 /**
@@ -209,7 +211,6 @@ function begin(
   adopt(place, pid, hasStaleIds, resource.asyncId())
   internals.renewResolver()
   internals.refuseHooks()
-  // With a tick in the queue Node would not look for those that are added once it counts none.
   internals.dropTicks()
   const failure = place.renew()
   if (failure !== null) check(failure, () => ({}), goOn)

@@ -379,6 +379,7 @@ export class NodeInternals {
     this.dropRandom()
   }
 
+  /** To be called where what Node counts becomes zero: where one is left it does not look for those that are added. */
   dropTicks(): void {
     drain(this.#found.queue)
   }

@@ -7,7 +7,7 @@ import { ClonedChild } from './child.js'
 import { type Checked, has, NOTHING_ASKED } from './clone-options.js'
 import type { CloneRequest } from './clone-request.js'
 import { CLONE_FILES } from './constants.js'
-import { type Body, getReady, goOn, goOnSynchronously, hasEventLoop, isExiting, rehearse } from './copy.js'
+import { type Body, getReady, goOn, goOnSynchronously, hasEventLoop, isExiting } from './copy.js'
 import { hints } from './hints.js'
 import { nodeInternals } from './node-internals.js'
 import type { StartedProcess } from './started-process.js'
@@ -82,10 +82,7 @@ function prepare(request: CloneRequest, caller: Caller): void {
     () => ({ hint: hints.cloneProcess(request), step: () => 'clone' }),
     caller,
   )
-  const internals = nodeInternals()
-  binding.renewed(internals.random, internals.counts)
-  rehearse(internals)
-  getReady(internals)
+  getReady(nodeInternals())
   isPrepared = true
 }
 

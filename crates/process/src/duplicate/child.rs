@@ -35,7 +35,7 @@ pub fn begin(
     handlers.restore();
     // SAFETY: the loop is this thread's, and its handles are alive.
     unsafe { default_signals(event_loop) };
-    // SAFETY: as above, and no other thread is here.
+    // SAFETY: as above.
     unsafe { hold_back(event_loop) };
     Barrier::drop_queue();
     threads::close_ring(parked.interrupted().filter(|thread| request.revives(thread)));

@@ -133,7 +133,7 @@ pub fn prepare(enqueue: impl FnMut(), random: impl FnMut()) -> Result<()> {
     stack::end_of_own().map(drop)
 }
 
-/// How often threads are let go that were found waking the loop, which takes one a microsecond.
+/// How often threads are let go that are found waking the loop, for which one needs a microsecond or two.
 const WAKES: u32 = 100;
 
 /// Makes the copy.

@@ -29,11 +29,12 @@ pub unsafe fn is_being_woken(event_loop: *mut Loop) -> bool {
     })
 }
 
-/// In a copy, before its threads go on: until [`fork`] they find every handle pending, and write nothing.
+/// In a copy, before its threads go on: until [`fork`] they find every handle pending, and write nothing, unless they were in the
+/// midst of it. Does not allocate.
 ///
 /// # Safety
 ///
-/// The loop is the calling thread's, and no other thread is in the midst of waking it.
+/// The loop is the calling thread's.
 pub unsafe fn hold_back(event_loop: *mut Loop) {
     // SAFETY: as the caller promises.
     for handle in unsafe { asyncs_of(event_loop) } {

@@ -1990,19 +1990,25 @@ for (const [what, isForTasks, since] of [
   if (isForTasks && process.report.getReport().header.glibcVersionRuntime === undefined) continue
   test(`A thread that waits ${what} is not left behind: clone says so, and works when it is over`, async (t) => {
     if (!available(t, hasCompiler(), 'a C compiler')) return
-    const act = async ({ lib, fs }, { library, isForTasks }) => {
+    const act = async ({ lib, fs, until }, { library, isForTasks }) => {
       const addon = { exports: {} }
       process.dlopen(addon, library)
       // What runs makes none.
       const call = (tid) => fs.readFileSync(`/proc/self/task/${tid}/syscall`, 'utf8').split(' ', 2)
       const result = [lib.clone(() => 7).waitSync().code]
-      // V8's threads wait on one word; another one, that nobody wakes, is near it.
-      const calls = fs.readdirSync('/proc/self/task').map(call)
-      const words = calls.map(([, word]) => word)
-      const [futex, queue] = calls.find(([, word], index) => word && words.indexOf(word) < index)
+      // V8's threads, which are made before all but the main one, wait on one word where they have nothing to do.
+      let waiting
+      await until(() => {
+        const calls = fs.readdirSync('/proc/self/task').slice(0, 6).map(call)
+        const words = calls.map(([, word]) => word)
+        waiting = calls.find(([, word], index) => word && words.indexOf(word) < index)
+        return waiting
+      })
+      const [futex, queue] = waiting
+      // Another word, that nobody wakes, is near it.
       const tid = addon.exports.begin(isForTasks ? Number(queue) + 128 : 0)
       // Abseil turns round a few times before it waits.
-      while (call(tid)[0] !== futex) await new Promise((resolve) => setTimeout(resolve, 1))
+      await until(() => call(tid)[0] === futex)
       try {
         result.push(lib.clone(() => 8).waitSync().code)
       } catch ({ code, step }) {

@@ -12,6 +12,7 @@ mod guard;
 pub mod id_maps;
 mod maps;
 mod mounts;
+mod objects;
 mod park;
 mod plan;
 mod probe;

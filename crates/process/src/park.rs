@@ -11,8 +11,8 @@
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::{c_int, c_void};
-use std::io::Write;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,9 +25,11 @@ use crate::child::perform;
 use crate::disposable::{Stack, attempt};
 use crate::failure::ThreadFailure;
 use crate::maps::page_size;
+use crate::objects::data_beside;
 use crate::plan::Action;
 use crate::signals::Blocked;
 use crate::tasks::{self, Task, Tasks};
+use crate::uv::symbol;
 
 /// How long a thread may take to come: it may be in a system call that no signal interrupts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -184,6 +186,7 @@ impl Parked {
         hold: fn(),
     ) -> std::result::Result<Self, ThreadFailure> {
         let signal = install_handler()?;
+        data_of_node();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         wait_until_all_have_left();
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
@@ -603,9 +606,9 @@ static INSPECTOR: AtomicI32 = AtomicI32::new(0);
 const NOBODY: i32 = -1;
 
 impl Inspector {
-    /// Whether it is this thread, which blocks every signal. Since Node 24 it bears its name. Before, it is the first of
-    /// those (Node makes it before it runs any program) that waits on a semaphore, and goes on so while all others are
-    /// parked.
+    /// Whether it is this thread, which blocks every signal. Since Node 24 it bears its name. Before, it waits on a semaphore
+    /// of Node's own; where that is elsewhere, as older libcs have it, or cannot be seen, it is the first of those (Node makes
+    /// it before it runs any program) that waits for something, and goes on so while all others are parked.
     fn is(&mut self, task: &Task, tasks: &Tasks) -> Result<bool> {
         let known = INSPECTOR.load(Ordering::Relaxed);
         if known != 0 {
@@ -616,9 +619,16 @@ impl Inspector {
             return Ok(true);
         }
         let is_main = task.tid == Pid::this().as_raw();
-        if is_main || !waits_on_futex(task, tasks)? {
-            self.suspect = self.suspect.filter(|(tid, _)| *tid != task.tid);
-            return Ok(false);
+        match wait_of(task, tasks)? {
+            Wait::Futex(word) if !is_main && data_of_node().iter().any(|range| range.contains(&word)) => {
+                INSPECTOR.store(task.tid, Ordering::Relaxed);
+                return Ok(true);
+            }
+            Wait::Futex(_) | Wait::Unknown if !is_main => {}
+            _ => {
+                self.suspect = self.suspect.filter(|(tid, _)| *tid != task.tid);
+                return Ok(false);
+            }
         }
         let (suspect, since) = *self.suspect.get_or_insert_with(|| (task.tid, Instant::now()));
         let is_it = suspect == task.tid && since.elapsed() > LONGER_THAN_A_MOMENT;
@@ -629,17 +639,31 @@ impl Inspector {
     }
 }
 
-fn waits_on_futex(task: &Task, tasks: &Tasks) -> Result<bool> {
+/// What a thread waits for.
+enum Wait {
+    Futex(usize),
+    Other,
+    Unknown,
+}
+
+fn wait_of(task: &Task, tasks: &Tasks) -> Result<Wait> {
     // SAFETY: an integer.
     if unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } != 1 {
         // The file is root's then, since the process has changed its ids.
-        return Ok(true);
+        return Ok(Wait::Unknown);
     }
-    let mut expected = [0; 8];
-    let mut rest = &mut expected[..];
-    // Eight bytes hold the number of every system call.
-    let _ = write!(rest, "{}", libc::SYS_futex);
-    Ok(tasks.system_call(task.shown)? == Some(expected))
+    Ok(match tasks.system_call(task.shown)? {
+        Some((libc::SYS_futex, word)) => Wait::Futex(word),
+        _ => Wait::Other,
+    })
+}
+
+/// Where Node has its static data. Allocates the first time.
+fn data_of_node() -> &'static [Range<usize>] {
+    static DATA: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+    DATA.get_or_init(|| {
+        symbol(b"node_module_register\0").map_or_else(Vec::new, |code| data_beside(code as usize))
+    })
 }
 
 /// Sends the signal to a thread, for which the next slot is.

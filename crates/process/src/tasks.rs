@@ -118,20 +118,23 @@ impl Tasks {
             .map(|status| status.map(|status| status.st_ino))
     }
 
-    /// The number of the system call that a thread is in, as text: `b"running"` where it is in none; `None` where it is
-    /// ending, which is when the file is root's, or has ended.
-    pub fn system_call(&self, shown: i32) -> Result<Option<[u8; 8]>> {
+    /// The system call that a thread is in, and its first argument; `None` where it is in none, or is ending, which is when the
+    /// file is root's, or has ended.
+    pub fn system_call(&self, shown: i32) -> Result<Option<(libc::c_long, usize)>> {
         let mut digits = [0; 12];
         let file = match self.open(decimal(shown, &mut digits), b"syscall") {
             Ok(Some(file)) => file,
             Ok(None) | Err(Failure { errno: Errno::EACCES, .. }) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let mut text = [0; 8];
+        // Room for both.
+        let mut text = [0; 40];
         let Some(length) = present(read(&file, &mut text), "read")? else { return Ok(None) };
-        let end = text[..length].iter().position(u8::is_ascii_whitespace).unwrap_or(length);
-        text[end..].fill(0);
-        Ok(Some(text))
+        let mut words = text[..length].split(u8::is_ascii_whitespace);
+        let call = words.next().and_then(number);
+        let digits = words.next().and_then(|word| std::str::from_utf8(word.strip_prefix(b"0x")?).ok());
+        let first = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        Ok(call.zip(first))
     }
 
     /// Calls `visit` for children of a thread: for the first hundreds, if there are more.

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
-use super::objects::data_beside;
 use super::waits::learn_queue;
 use crate::arch::{CloneArguments, resume, thread_pointer, was_in_system_call};
 use crate::failure::ThreadFailure;
 use crate::maps::Maps;
+use crate::objects::data_beside;
 use crate::park::{Interrupted, Parked};
 use crate::uv::{Barrier, symbol};
 

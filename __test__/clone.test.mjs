@@ -11,6 +11,7 @@ import {
   compileLibrary,
   descriptor,
   hasCompiler,
+  hasStrace,
   statusOf,
   temporaryDirectory,
 } from './helpers/machine.mjs'
@@ -1488,40 +1489,66 @@ test("Node's listener for warnings is in the child where it is in the parent at 
 
 // ─── What it costs ─────────────────────────────────────────────────────────────────────────────
 
-test('A child compiles its function, and nothing of the package, which has been compiled before', async (t) => {
-  const log = path.join(temporaryDirectory(t), 'v8.log')
-  const flags = ['--log-function-events', `--logfile=${log}`, '--no-logfile-per-isolate']
-  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
-    const turn = () => new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
-    function marker() {}
-    ;(async () => {
-      for (let count = 0; count < 2; count++) await clone(function first() {}).wait()
-      await turn()
-      marker()
-      console.log(await clone(function second() {}).wait())
-    })()`
-  const { output, errors } = await program([process.execPath, ...flags, '-e', source])
-  t.is(output, '{ code: 0, signal: null }\n', errors)
-  const lines = readFileSync(log, 'utf8').split('\n')
-  const ofPackage = new Set(
-    lines
-      .filter((line) => line.startsWith('script-details,') && line.includes('/dist/'))
-      .map((line) => line.split(',')[1]),
-  )
-  t.true(ofPackage.size > 0)
-  const compiled = lines
-    .filter((line) => line.startsWith('function,parse-function,'))
-    .map((line) => line.split(','))
-  const names = compiled.map((words) => words.at(-1))
-  const [begin, end] = [names.indexOf('marker'), names.indexOf('second')]
-  t.true(begin > 0 && end > begin, names.join())
-  t.deepEqual(
-    compiled
-      .slice(begin, end)
-      .filter((words) => ofPackage.has(words[2]))
-      .map((words) => words.at(-1)),
-    [],
-  )
+for (const [what, before, isOthersToo] of [
+  ['at work', 'await turn()', false],
+  ['that has just begun', '', true],
+  ['in which V8 has dropped since what nobody ran', 'gc(); await turn(); clone(() => {}).waitSync()', false],
+]) {
+  test(`A child compiles its function, and nothing that has been compiled before: in a program ${what}`, async (t) => {
+    const log = path.join(temporaryDirectory(t), 'v8.log')
+    // As many a collection does where nobody clones for long.
+    const flags = [
+      '--expose-gc',
+      '--stress-flush-code',
+      '--log-function-events',
+      `--logfile=${log}`,
+      '--no-logfile-per-isolate',
+    ]
+    const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+      const turn = () => new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
+      function marker() {}
+      ;(async () => {
+        clone(function first() {}).waitSync()
+        ${before}
+        marker()
+        console.log(clone(function second() {}).waitSync())
+      })()`
+    const { output, errors } = await program([process.execPath, ...flags, '-e', source])
+    t.is(output, '{ code: 0, signal: null }\n', errors)
+    const lines = readFileSync(log, 'utf8').split('\n')
+    const ofPackage = new Set(
+      lines
+        .filter((line) => line.startsWith('script-details,') && line.includes('/dist/'))
+        .map((line) => line.split(',')[1]),
+    )
+    t.true(ofPackage.size > 0)
+    const compiled = lines
+      .filter((line) => line.startsWith('function,parse-function,'))
+      .map((line) => line.split(','))
+    const names = compiled.map((words) => words.at(-1))
+    const [begin, end] = [names.indexOf('marker'), names.indexOf('second')]
+    t.true(begin > 0 && end > begin, names.join())
+    t.deepEqual(
+      compiled
+        .slice(begin + 1, end)
+        .filter((words) => isOthersToo || ofPackage.has(words[2]))
+        .map((words) => words.at(-1)),
+      [],
+    )
+  })
+}
+
+test('The first clone is not held up by the thread that no signal reaches', async (t) => {
+  if (!available(t, hasStrace(), 'strace')) return
+  const log = path.join(temporaryDirectory(t), 'calls')
+  const source = `require(${JSON.stringify(LIBRARY)}).clone(() => 7).waitSync()`
+  const traced = ['strace', '-o', log, '-e', 'trace=openat,clone3', process.execPath, '-e', source]
+  const { errors } = await program(traced)
+  const calls = readFileSync(log, 'utf8')
+  const [before] = calls.split(/^clone3.*CLONE_PIDFD/m)
+  t.not(before, calls, errors)
+  // To find out who it is a thread is looked at once; one that is just blocking its signals for a moment, again.
+  t.true((before.match(/"\d+\/syscall"/g) ?? []).length < 10, before)
 })
 
 // ─── Child ─────────────────────────────────────────────────────────────────────────────────────

@@ -54,18 +54,30 @@ export const isExiting = (): boolean => node._exiting === true
 
 let isSettled = false
 
+let hasBeenRehearsed = false
+
+/** V8 drops what it has compiled once several collections of garbage have found that nobody ran it. */
+const collections = new FinalizationRegistry(() => {
+  hasBeenRehearsed = false
+})
+
+export const isRehearsed = (): boolean => hasBeenRehearsed
+
 /**
  * What a copy does first is done here, to stand-ins: V8 compiles it in this process, rather than in every copy. Of hooks of
  * asynchronous resources, those for `init` hear of one that nothing comes of.
  */
-function rehearse(internals: NodeInternals): void {
+export function rehearse(internals: NodeInternals): void {
   exitNow = ignore
   try {
+    internals.rehearse(HERE)
     const own = { onReadable: ignore, disown: ignore }
-    goOn(ignore, process.pid, false, own, internals.standIn(), standIn())
+    goOn(ignore, process.pid, true, own, internals.standIn(), standIn())
   } finally {
     exitNow = binding.exitNow
   }
+  hasBeenRehearsed = true
+  collections.register({}, undefined)
 }
 
 /** Not in a rehearsal. */
@@ -137,7 +149,7 @@ interface Place {
   /** What is random, and what Node counts. */
   renew(): Failure | null
   nextTick(callback: () => void): void
-  setImmediate(callback: () => void): void
+  setImmediate(callback: () => void): unknown
   startOver(number: number): Failure | null
   isToEnd: boolean
   /** What has been thrown must not reach the parent's code. */
@@ -170,9 +182,7 @@ export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void 
 /** To be called before the first copy is made. */
 export function getReady(internals: NodeInternals): void {
   binding.renewed(internals.random, internals.counts)
-  internals.findDate()
   over = binding.whenOver(onOver)
-  rehearse(internals)
   HERE.outfit = new Outfit(node)
 }
 
@@ -502,8 +512,9 @@ function ignore(): void {
 function adoptIdentity(host: Host, outfit: Outfit, pid: number, hasStaleIds: boolean): void {
   outfit.pid.value = pid
   defineProperty(host, 'pid', outfit.pid)
-  host._exiting = false
-  host.exitCode = undefined
+  // What is so already need not be set, by functions that a copy would not run otherwise.
+  if (host._exiting !== false) host._exiting = false
+  if (host.exitCode !== undefined) host.exitCode = undefined
   // Node's own ends threads that are not here.
   host.reallyExit = reallyExit
   outfit.stdout.replace(host, 'stdout')

@@ -1,5 +1,7 @@
 // What Node's own JavaScript keeps for later: nothing public leads there, so the inspector shows the first step.
+import { AsyncResource } from 'node:async_hooks'
 import { isBuiltin } from 'node:module'
+import { clearImmediate } from 'node:timers'
 import { withCode } from './argument-errors.js'
 
 type Variables = Record<string, unknown>
@@ -18,6 +20,9 @@ interface Timer extends Linked {
 }
 interface Queue {
   shift(): unknown
+}
+interface TickQueue extends Queue {
+  isEmpty(): boolean
 }
 interface PriorityQueue extends Queue {
   peek(): unknown
@@ -42,7 +47,7 @@ interface Found {
     scheduleTimer(milliseconds: number): void
     setupTimers(processImmediate: () => void, processTimers: () => void): void
   }
-  queue: Queue
+  queue: TickQueue
   tickInfo: Uint8Array
   runNextTicks(): void
   hasRejectionToWarn(): boolean
@@ -52,7 +57,7 @@ interface Found {
   /** What `block` changes of it, it takes back. */
   defaultTriggerAsyncIdScope(id: number, block: () => void): void
   execution_async_resources: unknown[]
-  active_hooks: { call_depth: number; tmp_array: unknown[] | null }
+  active_hooks: { array: unknown[]; call_depth: number; tmp_array: unknown[] | null }
   restoreActiveHooks(): void
   uuidData: Uint8Array
   randomCache: Uint8Array
@@ -299,12 +304,19 @@ function refuseHooks(exportsOf: ExportsOf): void {
   prototype.makeAsyncRequest = async () => refuse()
 }
 
+/** What puts off what is to be called. */
+interface Putting {
+  nextTick(callback: () => void): void
+  setImmediate(callback: () => void): unknown
+}
+
+function nothing(): void {
+  // Nobody is called.
+}
+
 /** As what is found, with a timer, an immediate, and nothing behind it. */
 function unused(found: Found): Found {
   const { getTimerCallbacks, defaultTriggerAsyncIdScope } = found
-  const nothing = () => {
-    // Nobody is called.
-  }
   const none = () => undefined
   const empty = { shift: none }
   class Timeout {
@@ -329,11 +341,11 @@ function unused(found: Found): Found {
       ...{ timeoutInfo: new Int32Array(1), immediateInfo: new Uint32Array(3).fill(1) },
       ...{ toggleTimerRef: nothing, scheduleTimer: nothing, setupTimers: nothing },
     },
-    ...{ queue: empty, tickInfo: new Uint8Array(2), runNextTicks: nothing },
+    ...{ queue: { ...empty, isEmpty: () => true }, tickInfo: new Uint8Array(2), runNextTicks: nothing },
     ...{ hasRejectionToWarn: () => found.hasRejectionToWarn() && false, asyncHandledRejections: empty },
     ...{ clearAsyncIdStack: nothing, restoreActiveHooks: nothing, defaultTriggerAsyncIdScope },
     clearDefaultTriggerAsyncId: () => defaultTriggerAsyncIdScope(1, found.clearDefaultTriggerAsyncId),
-    ...{ execution_async_resources: [timer], active_hooks: { call_depth: 0, tmp_array: null } },
+    ...{ execution_async_resources: [timer], active_hooks: { array: [], call_depth: 0, tmp_array: null } },
     ...{ uuidData: new Uint8Array(16), randomCache: new Uint8Array(16), asyncCachePendingTasks: [] },
   }
 }
@@ -349,7 +361,7 @@ export class NodeInternals {
     this.#exportsOf = exportsOf
   }
 
-  /** Modules are loaded when they are asked for: what is not there before the first copy is looked for in each. */
+  /** Modules are loaded when they are asked for: what is not there when this process last looked is looked for in each copy. */
   findDate(): void {
     // A timer clears the Date header that http keeps: without it, the header would stay the same for ever.
     if (this.#forgetDate === undefined && this.#exportsOf('internal/http').utcDate !== undefined) {
@@ -432,6 +444,23 @@ export class NodeInternals {
   /** Has what asks the thread of module.register()'s hooks, which is not here, fail rather than wait. */
   refuseHooks(): void {
     refuseHooks(this.#exportsOf)
+  }
+
+  /** Has V8 compile what Node runs in every copy, which this process may not have run; nothing comes of it, and no hook hears of it. */
+  rehearse({ nextTick, setImmediate }: Putting): void {
+    const { queue, timerListQueue, immediateQueue, binding, getTimerCallbacks, runNextTicks } = this.#found
+    const { active_hooks } = this.#found
+    if (queue.isEmpty()) queue.shift()
+    timerListQueue.peek()
+    if (active_hooks.array.length === 0 && active_hooks.tmp_array === null) {
+      nextTick(nothing)
+      clearImmediate(setImmediate(nothing) as NodeJS.Immediate)
+      new AsyncResource('rehearsal').runInAsyncScope(nothing)
+    }
+    const isIdle = immediateQueue.head === null && binding.immediateInfo[HAS_OUTSTANDING] === 0
+    if (isIdle) getTimerCallbacks(runNextTicks).processImmediate()
+    this.#exportsOf('')
+    this.findDate()
   }
 
   /** The same for what nobody uses. */

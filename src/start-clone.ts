@@ -7,7 +7,16 @@ import { ClonedChild } from './child.js'
 import { type Checked, has, NOTHING_ASKED } from './clone-options.js'
 import type { CloneRequest } from './clone-request.js'
 import { CLONE_FILES } from './constants.js'
-import { type Body, getReady, goOn, goOnSynchronously, hasEventLoop, isExiting } from './copy.js'
+import {
+  type Body,
+  getReady,
+  goOn,
+  goOnSynchronously,
+  hasEventLoop,
+  isExiting,
+  isRehearsed,
+  rehearse,
+} from './copy.js'
 import { hints } from './hints.js'
 import { nodeInternals } from './node-internals.js'
 import type { StartedProcess } from './started-process.js'
@@ -34,6 +43,7 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     if (isExiting()) throw systemCallError(NOT_HERE, { hint: hints.cloneAtExit }, caller)
     if (!hasEventLoop) throw systemCallError(NOT_HERE, { hint: hints.cloneWithoutLoop }, caller)
     if (!isPrepared) prepare(request, caller)
+    if (!isRehearsed()) rehearse(nodeInternals())
     const epoll = watches.epoll(caller)
     const child = new ClonedChild()
     started = ClonedChild.processOf(child)
@@ -49,12 +59,13 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     // Destructuring would run an array's iterator.
     const pid = made[0] as number
     const pidfd = made[1] as number
+    // Read here too: what the copy alone did would be new to V8 in each.
+    const hasStaleIds = made[2] !== 0
     if (pidfd !== -1) {
       child.pid = pid
       started.pidfd = pidfd
       return child
     }
-    const hasStaleIds = made[2] !== 0
     if (flags !== 0 && has(flags, CLONE_FILES)) {
       return goOnSynchronously(fn, pid, hasStaleIds, nodeInternals())
     }

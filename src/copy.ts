@@ -52,7 +52,24 @@ export let hasEventLoop = true
 /** Nobody turns the event loop any more, in which a copy's function would begin. */
 export const isExiting = (): boolean => node._exiting === true
 
-let isSettled = false
+/** How far a copy is; {@link rehearse} has another, as it may be done in one. */
+class Progress {
+  /** The JavaScript of the parent's has ended. */
+  isOver = false
+  /** What is done then. */
+  next: () => void = ignore
+  isSettled = false
+  /** What the parent has made has an id up to this one. */
+  latestOfParents = 0
+  /** The package's own listener. */
+  onExit: Listener | undefined
+  /** An error is on its way through its listeners; Node prints it when those of `exit` have run. */
+  isFatal = false
+  input: (typeof process.stdin & { isRaw?: boolean }) | undefined
+  exitNow: (code: number) => void = binding.exitNow
+}
+
+let progress = new Progress()
 
 let hasBeenRehearsed = false
 
@@ -68,20 +85,19 @@ export const isRehearsed = (): boolean => hasBeenRehearsed
  * asynchronous resources, those for `init` hear of one that nothing comes of.
  */
 export function rehearse(internals: NodeInternals): void {
-  exitNow = ignore
+  const own = progress
+  progress = new Progress()
+  progress.exitNow = ignore
   try {
     internals.rehearse(HERE)
-    const own = { onReadable: ignore, disown: ignore }
-    goOn(ignore, process.pid, true, own, internals.standIn(), standIn())
+    const watcher = { onReadable: ignore, disown: ignore }
+    goOn(ignore, process.pid, true, watcher, internals.standIn(), standIn())
   } finally {
-    exitNow = binding.exitNow
+    progress = own
   }
   hasBeenRehearsed = true
   collections.register({}, undefined)
 }
-
-/** Not in a rehearsal. */
-let exitNow: (code: number) => void = binding.exitNow
 
 function standIn(): Place {
   const none = () => []
@@ -224,16 +240,16 @@ function begin(
   internals.dropTicks()
   const failure = place.renew()
   if (failure !== null) check(failure, () => ({}), goOn)
-  isSettled = false
-  isOver = false
+  progress.isSettled = false
+  progress.isOver = false
   // The end of execution stops short at the microtask queue, below which Node's functions go on, and run this first.
   place.nextTick(() => {
-    if (isOver) return
+    if (progress.isOver) return
     internals.forgetCallers()
     binding.terminateExecution()
     waitForTheEnd(place)
   })
-  next = () => {
+  progress.next = () => {
     internals.begin()
     // From a callback of Node's own: what is thrown there keeps its place.
     place.setImmediate(() => start(place.host, resource, body))
@@ -242,14 +258,10 @@ function begin(
   if (ended !== null) check(ended, () => ({}), goOn)
 }
 
-/** The JavaScript of the parent's has ended. */
-let isOver = false
-let next: () => void = ignore
-
-/** When it has, and the loop has turned once without any. */
+/** When the JavaScript of the parent's has ended, and the loop has turned once without any. */
 function onOver(): void {
-  isOver = true
-  next()
+  progress.isOver = true
+  progress.next()
 }
 
 /** By this number it is called. */
@@ -310,7 +322,7 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
     } else finish(result)
   } finally {
     if (hasThrown) {
-      isSettled = true
+      progress.isSettled = true
       // A listener of the function's may take it.
       process.nextTick(() => end(host, exitCode(host, 1)))
     }
@@ -319,7 +331,7 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
   function finish(result: unknown): void {
     try {
       const code = status(host, result)
-      isSettled = true
+      progress.isSettled = true
       end(host, code)
     } catch (error) {
       fail(error)
@@ -327,7 +339,7 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
   }
 
   function fail(error: unknown): void {
-    isSettled = true
+    progress.isSettled = true
     binding.throwUncaught(error)
     // A listener of the function's has taken it.
     end(host, exitCode(host, 1))
@@ -337,7 +349,7 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
 /** As process.exit() does it, which somebody may have replaced by what is meant for the parent. */
 function end(host: Host, code: number): never {
   // Where nobody listens there is nobody to tell.
-  if (host._events.exit === onExit && host.emit === emit && host.reallyExit === reallyExit) {
+  if (host._events.exit === progress.onExit && host.emit === emit && host.reallyExit === reallyExit) {
     return reallyExit(code) as never
   }
   host.exitCode = code
@@ -419,7 +431,7 @@ class Outfit {
     // Behind the listeners of `exit` Node takes down what is not here.
     this.onExit = (code) => {
       restoreTerminal()
-      if (isFatal) return
+      if (progress.isFatal) return
       if (host._events.exit !== this.onExit) {
         host.removeListener('exit', this.onExit)
         host.emit('exit', code)
@@ -430,11 +442,11 @@ class Outfit {
     this.events.exit = this.onExit
     this.count = Object.keys(this.events).length
     this.#fatalException = (error, fromPromise) => {
-      isFatal = true
+      progress.isFatal = true
       try {
         return this.#former?.call(host, error, fromPromise) as boolean
       } finally {
-        isFatal = false
+        progress.isFatal = false
       }
     }
   }
@@ -471,9 +483,6 @@ function symbolOf(object: object, name: string): symbol | undefined {
   return Object.getOwnPropertySymbols(object).find(({ description }) => description === name)
 }
 
-/** What the parent has made has an id up to this one. */
-let latestOfParents = 0
-
 function workersOf(own: object): Workers | undefined {
   let prototype: object | null = own
   // Somebody may have put a class of their own in the place of Node's.
@@ -490,14 +499,14 @@ function workersOf(own: object): Workers | undefined {
     onExit(this: Handled, ...args) {
       const kHandle = symbolOf(this, 'kHandle')
       const id = kHandle && this[kHandle]?.getAsyncId()
-      if (id === undefined || id > latestOfParents) onExit?.apply(this, args)
+      if (id === undefined || id > progress.latestOfParents) onExit?.apply(this, args)
     },
   }
 }
 
 /** Workers of the parent are not here, and how they have ended it hears. */
 function leaveWorkers(workers: Workers | undefined, latest: number): void {
-  latestOfParents = latest
+  progress.latestOfParents = latest
   if (workers !== undefined) workers.methods[workers.kOnExit] = workers.onExit
 }
 
@@ -519,14 +528,14 @@ function adoptIdentity(host: Host, outfit: Outfit, pid: number, hasStaleIds: boo
   host.reallyExit = reallyExit
   outfit.stdout.replace(host, 'stdout')
   outfit.stderr.replace(host, 'stderr')
-  input = undefined
+  progress.input = undefined
   outfit.stdin.replace(host, 'stdin')
   if (hasStaleIds) adoptCredentials(host)
 }
 
 function reallyExit(code: number): void {
   restoreTerminal()
-  exitNow(code)
+  progress.exitNow(code)
 }
 
 const CREDENTIALS = ['setuid', 'seteuid', 'setgid', 'setegid', 'setgroups', 'initgroups'] as const
@@ -573,7 +582,7 @@ function removeListeners(host: Host, outfit: Outfit): void {
   const { _events: former } = host
   host._events = events
   host._eventsCount = count
-  onExit = outfit.onExit
+  progress.onExit = outfit.onExit
   for (const event in former) {
     if (event === 'newListener' || event === 'removeListener' || event === 'warning') continue
     // It closes what listens for a signal.
@@ -582,17 +591,11 @@ function removeListeners(host: Host, outfit: Outfit): void {
   outfit.replaceFatalException(host)
 }
 
-/** The package's own listener. */
-let onExit: Listener | undefined
-
-/** An error is on its way through its listeners; Node prints it when those of `exit` have run. */
-let isFatal = false
-
 /** Nothing is left to do, unless a listener finds something: Node would go on to look at the parent's main module. */
 function onBeforeExit(): void {
   process.nextTick(() => {
     if (binding.isLoopAlive()) return
-    if (!isSettled && process.exitCode === undefined) {
+    if (!progress.isSettled && process.exitCode === undefined) {
       const text =
         'Warning: the promise of the function of clone() is pending, and nothing is left to settle it\n'
       binding.writeAll(2, Buffer.from(text))
@@ -718,8 +721,8 @@ class StandardOutput extends Standard<Writable> {
 /** The parent may have been reading. */
 class StandardInput extends Standard<typeof process.stdin> {
   protected override open(): typeof process.stdin {
-    input = openInput()
-    return input
+    progress.input = openInput()
+    return progress.input
   }
 }
 
@@ -741,10 +744,9 @@ function synchronous(stream: Output, fd: number): Output {
   return stream
 }
 
-let input: (typeof process.stdin & { isRaw?: boolean }) | undefined
-
 /** As Node does at its end, to the mode in which the child has found it: that of the parent, where it was raw already. */
 function restoreTerminal(): void {
+  const { input } = progress
   if (!input?.isRaw || input.destroyed) return
   // A terminal that has hung up has no mode.
   input.on('error', ignore).setRawMode(false)

@@ -1564,6 +1564,51 @@ test("What a child knows of itself is not lost where it makes a child after V8 h
   t.is(output, '3 0\n{ code: 0, signal: null }\n', errors)
 })
 
+test('After V8 has collected garbage, wherever it is called, the parent goes on as before', async (t) => {
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const { AsyncLocalStorage } = require('node:async_hooks')
+    const seen = []
+    const say = (what) => () => seen.push(what)
+    const go = (where) => () => seen.push(where + clone(() => 3).waitSync().code)
+    const collect = async () => {
+      for (let count = 0; count < 4; count++) {
+        gc()
+        await new Promise((resolve) => setTimeout(resolve, 1))
+      }
+    }
+    const places = [
+      () => [go('immediate '), say('second'), say('third')].forEach((callback) => setImmediate(callback)),
+      () => [go('tick '), say('second')].forEach((callback) => process.nextTick(callback)),
+      () => [go('timer '), say('second')].forEach((callback) => setTimeout(callback, 1)),
+      () => [go('microtask '), say('second')].forEach((callback) => queueMicrotask(callback)),
+      () => { setImmediate(say('later')); go('before an immediate ')() },
+      () => new AsyncLocalStorage().run(1, go('store ')),
+      () => { process.exitCode = 4; go('exit code ')(); seen.push(process.exitCode); process.exitCode = undefined },
+    ]
+    ;(async () => {
+      go('first ')()
+      for (const place of places) {
+        await collect()
+        place()
+      }
+      await collect()
+      const child = clone(async () => {
+        await collect()
+        const isRight = clone(() => 3).waitSync().code === 3
+        await new Promise(setImmediate)
+        return isRight ? 5 : 6
+      })
+      seen.push((await child.wait()).code)
+      console.log(seen.join())
+    })()`
+  const { output, errors } = await program([process.execPath, '--expose-gc', '-e', source])
+  t.is(
+    output,
+    'first 3,immediate 3,second,third,tick 3,second,timer 3,second,microtask 3,second,before an immediate 3,later,store 3,exit code 3,4,5\n',
+    errors,
+  )
+})
+
 test('The first clone is not held up by the thread that no signal reaches', async (t) => {
   if (!available(t, hasStrace(), 'strace')) return
   const log = path.join(temporaryDirectory(t), 'calls')

@@ -130,6 +130,15 @@ function children() {
   )
 }
 
+/**
+ * But for the kernel's workers: libuv of Node 24 adds to its epoll by io_uring, for which the kernel makes one, and keeps it, where
+ * somebody reads what the epoll watches at that moment, as a copy of a process with Workers does.
+ */
+function threads() {
+  const name = (task) => readFileSync(`/proc/self/task/${task}/comm`, 'utf8')
+  return readdirSync('/proc/self/task').filter((task) => !name(task).startsWith('iou-')).length
+}
+
 /** What is there while nothing is under way. */
 async function look() {
   server.closeAllConnections()
@@ -142,7 +151,7 @@ async function look() {
   const { rss, heapUsed, external } = process.memoryUsage()
   return {
     descriptors: descriptors(),
-    threads: readdirSync('/proc/self/task').length,
+    threads: threads(),
     children: children().length,
     mappings: mappings(),
     rss,

@@ -89,7 +89,7 @@ export function rehearse(internals: NodeInternals): void {
   progress = new Progress()
   progress.exitNow = ignore
   try {
-    internals.rehearse(HERE)
+    internals.rehearse()
     const watcher = { onReadable: ignore, disown: ignore }
     goOn(ignore, process.pid, true, watcher, internals.standIn(), standIn())
   } finally {
@@ -165,7 +165,7 @@ interface Place {
   /** What is random, and what Node counts. */
   renew(): Failure | null
   nextTick(callback: () => void): void
-  setImmediate(callback: () => void): unknown
+  setImmediate(callback: () => void): void
   startOver(number: number): Failure | null
   isToEnd: boolean
   /** What has been thrown must not reach the parent's code. */

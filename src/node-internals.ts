@@ -1,7 +1,6 @@
 // What Node's own JavaScript keeps for later: nothing public leads there, so the inspector shows the first step.
 import { AsyncResource } from 'node:async_hooks'
 import { isBuiltin } from 'node:module'
-import { clearImmediate } from 'node:timers'
 import { withCode } from './argument-errors.js'
 
 type Variables = Record<string, unknown>
@@ -304,12 +303,6 @@ function refuseHooks(exportsOf: ExportsOf): void {
   prototype.makeAsyncRequest = async () => refuse()
 }
 
-/** What puts off what is to be called. */
-interface Putting {
-  nextTick(callback: () => void): void
-  setImmediate(callback: () => void): unknown
-}
-
 function nothing(): void {
   // Nobody is called.
 }
@@ -446,15 +439,16 @@ export class NodeInternals {
     refuseHooks(this.#exportsOf)
   }
 
-  /** Has V8 compile what Node runs in every copy, which this process may not have run; nothing comes of it, and no hook hears of it. */
-  rehearse({ nextTick, setImmediate }: Putting): void {
+  /**
+   * Has V8 compile what Node runs in every copy, which this process may not have run; nothing comes of it, and no hook hears of it.
+   * Nothing is put off: the functions for that may be somebody's own, as fake timers are.
+   */
+  rehearse(): void {
     const { queue, timerListQueue, immediateQueue, binding, getTimerCallbacks, runNextTicks } = this.#found
     const { active_hooks } = this.#found
     if (queue.isEmpty()) queue.shift()
     timerListQueue.peek()
     if (active_hooks.array.length === 0 && active_hooks.tmp_array === null) {
-      nextTick(nothing)
-      clearImmediate(setImmediate(nothing) as NodeJS.Immediate)
       new AsyncResource('rehearsal').runInAsyncScope(nothing)
     }
     const isIdle = immediateQueue.head === null && binding.immediateInfo[HAS_OUTSTANDING] === 0

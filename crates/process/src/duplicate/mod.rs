@@ -202,6 +202,7 @@ pub unsafe fn duplicate(
     let cloned = let_through.and_then(|()| unsafe { call::clone(request, &stack) });
     if let Ok(Cloned::Child) = cloned {
         let shares_descriptors = request.flags.contains(CloneFlags::FILES);
+        heap.hold_back();
         if !shares_descriptors {
             // SAFETY: the loop and the stack are this thread's, and no other thread is here.
             unsafe { drop_results_on_stack(event_loop, stack_end, |address| heap.writable_word(address)) };

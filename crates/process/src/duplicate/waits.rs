@@ -5,7 +5,7 @@
 //! The thread waits in its handler; what is read of its stack is checked by the kernel.
 #![allow(unsafe_code)]
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -70,19 +70,50 @@ pub fn learn_abseil() {
     abseil();
 }
 
-/// From where to where a function goes: as far as the dynamic linker says its name of an address.
+/// From where to where a function goes, as the dynamic linker knows it, which looks through all names there are each time.
 fn extent(name: &[u8]) -> Option<Range<usize>> {
     const LONGEST: usize = 4096;
     let start = symbol(name)? as usize;
-    let is_in = |address: &usize| {
+    if let Some(length) = length_of(start) {
+        return Some(start..start + length);
+    }
+    let is_in = |address: usize| {
         let mut info = MaybeUninit::<libc::Dl_info>::uninit();
         // SAFETY: any address may be asked for.
-        let found = unsafe { libc::dladdr(*address as *const c_void, info.as_mut_ptr()) } != 0;
+        let found = unsafe { libc::dladdr(address as *const c_void, info.as_mut_ptr()) } != 0;
         // SAFETY: it has been filled in.
         found && unsafe { info.assume_init() }.dli_saddr as usize == start
     };
-    let end = (start..start + LONGEST).take_while(is_in).last()? + 1;
-    Some(start..end)
+    if !is_in(start) {
+        return None;
+    }
+    let (mut inside, mut outside) = (start, start + LONGEST);
+    while outside - inside > 1 {
+        let middle = inside.midpoint(outside);
+        if is_in(middle) {
+            inside = middle;
+        } else {
+            outside = middle;
+        }
+    }
+    Some(start..outside)
+}
+
+/// glibc tells how long a function is.
+fn length_of(start: usize) -> Option<usize> {
+    /// glibc's `RTLD_DL_SYMENT`.
+    const ENTRY: c_int = 1;
+    type Dladdr1 =
+        unsafe extern "C" fn(*const c_void, *mut libc::Dl_info, *mut *const libc::Elf64_Sym, c_int) -> c_int;
+    let address = symbol(b"dladdr1\0")?;
+    // SAFETY: dlfcn.h declares it so.
+    let dladdr1 = unsafe { std::mem::transmute::<*mut c_void, Dladdr1>(address) };
+    let (mut info, mut entry) = (MaybeUninit::uninit(), std::ptr::null());
+    // SAFETY: any address may be asked for.
+    let found = unsafe { dladdr1(start as *const c_void, info.as_mut_ptr(), &raw mut entry, ENTRY) } != 0;
+    // SAFETY: null, or an entry of a table that is there as long as the object.
+    let length = unsafe { entry.as_ref() }.filter(|_| found)?.st_size;
+    usize::try_from(length).ok().filter(|length| *length != 0)
 }
 
 /// The first of its callers that is one of Abseil's two tells.

@@ -420,13 +420,18 @@ class Outfit {
   readonly stdout = new StandardOutput(1)
   readonly stderr = new StandardOutput(2)
   readonly stdin = new StandardInput()
+  /** Where Node's own are among the listeners of the process: looking for them costs a copy more than seeing that they are there. */
+  readonly #places: { event: string; own: Listener; all: Listener | Listener[]; place: number }[] = []
   readonly #fatalException: Host['_fatalException']
   #former: Host['_fatalException'] | undefined
 
   constructor(host: Host) {
     for (const [event, name] of OWN_LISTENERS) {
-      const own = ownListener(host._events[event], name)
-      if (own !== undefined) this.events[event] = own
+      const all = host._events[event]
+      const own = ownListener(all, name)
+      if (all === undefined || own === undefined) continue
+      this.events[event] = own
+      this.#places.push({ event, own, all, place: all === own ? -1 : (all as Listener[]).indexOf(own) })
     }
     // Behind the listeners of `exit` Node takes down what is not here.
     this.onExit = (code) => {
@@ -453,8 +458,11 @@ class Outfit {
 
   /** Whether Node's own listeners are still those of the process. */
   fits({ _events: events }: Host): boolean {
-    for (const [event, name] of OWN_LISTENERS) {
-      if (ownListener(events[event], name) !== this.events[event]) return false
+    const places = this.#places
+    // Node never adds one of its own later.
+    for (let index = 0; index < places.length; index++) {
+      const { event, own, all, place } = places[index] as (typeof places)[number]
+      if (events[event] !== all || (place !== -1 && (all as Listener[])[place] !== own)) return false
     }
     return true
   }

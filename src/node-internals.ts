@@ -53,6 +53,8 @@ interface Found {
   asyncHandledRejections: Queue
   clearAsyncIdStack(): void
   clearDefaultTriggerAsyncId(): void
+  async_id_fields: Float64Array
+  kDefaultTriggerAsyncId: number
   /** What `block` changes of it, it takes back. */
   defaultTriggerAsyncIdScope(id: number, block: () => void): void
   execution_async_resources: unknown[]
@@ -89,6 +91,7 @@ const places: readonly Place[] = [
     'pushAsyncContext',
     ['clearAsyncIdStack', 'clearDefaultTriggerAsyncId', 'defaultTriggerAsyncIdScope'],
   ],
+  ['internal/async_hooks', 'pushAsyncContext', ['async_id_fields', 'kDefaultTriggerAsyncId']],
   ['internal/crypto/random', 'randomUUID', ['uuidData', 'randomCache', 'asyncCachePendingTasks']],
 ]
 
@@ -243,12 +246,16 @@ function dropRunning(found: Found): void {
   forgetCallers(found)
 }
 
+/** Where Node keeps a default for the id of what triggers something, and has none. */
+const NO_DEFAULT = -1
+
 function forgetCallers(found: Found): void {
-  const { active_hooks, restoreActiveHooks, clearDefaultTriggerAsyncId, clearAsyncIdStack } = found
+  const { active_hooks, restoreActiveHooks, clearAsyncIdStack, async_id_fields } = found
   if (active_hooks.call_depth !== 0) active_hooks.call_depth = 0
   // A hook that was switched on or off in a hook's callback is so when that returns.
   if (active_hooks.tmp_array !== null) restoreActiveHooks()
-  clearDefaultTriggerAsyncId()
+  // To be sure of it costs less than to set it once more.
+  if (async_id_fields[found.kDefaultTriggerAsyncId] !== NO_DEFAULT) found.clearDefaultTriggerAsyncId()
   clearAsyncIdStack()
 }
 
@@ -338,6 +345,7 @@ function unused(found: Found): Found {
     ...{ hasRejectionToWarn: () => found.hasRejectionToWarn() && false, asyncHandledRejections: empty },
     ...{ clearAsyncIdStack: nothing, restoreActiveHooks: nothing, defaultTriggerAsyncIdScope },
     clearDefaultTriggerAsyncId: () => defaultTriggerAsyncIdScope(1, found.clearDefaultTriggerAsyncId),
+    ...{ async_id_fields: new Float64Array(1), kDefaultTriggerAsyncId: 0 },
     ...{ execution_async_resources: [timer], active_hooks: { array: [], call_depth: 0, tmp_array: null } },
     ...{ uuidData: new Uint8Array(16), randomCache: new Uint8Array(16), asyncCachePendingTasks: [] },
   }

@@ -120,7 +120,9 @@ pub fn renew() -> Option<Failure> {
     let filled = RENEWED.with_borrow(|renewed| {
         renewed.random.iter().try_for_each(|&(place, length)| {
             // SAFETY: Node keeps the array, and JavaScript waits.
-            fill_random(unsafe { std::slice::from_raw_parts_mut(place, length) })
+            let bytes = unsafe { std::slice::from_raw_parts_mut(place, length) };
+            // Where there are zeros alone nothing has been drawn.
+            if bytes.iter().all(|byte| *byte == 0) { Ok(()) } else { fill_random(bytes) }
         })
     });
     renew_counts();

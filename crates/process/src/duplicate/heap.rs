@@ -132,7 +132,8 @@ fn word_of(mappings: &[Mapping], address: usize, has: impl Fn(&Mapping) -> bool)
 /// The memory of this process while its threads are parked, and what of it a fork leaves out.
 pub struct Heap {
     known: &'static Known,
-    buffer: Box<[u8]>,
+    /// Of its own pages, which a fork does not copy: they would have to be copied for the next reading.
+    buffer: &'static mut [u8],
     /// What the mappings have been read from, if it is not too long.
     text: Vec<u8>,
     mappings: Vec<Mapping>,
@@ -183,10 +184,14 @@ impl Heap {
     pub fn of_this_process() -> Result<MutexGuard<'static, Self>> {
         static HEAP: OnceLock<Mutex<Heap>> = OnceLock::new();
         let known = known()?;
+        if let Some(heap) = HEAP.get() {
+            return Ok(heap.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        let buffer = wiped_on_fork(LONGEST)?;
         let heap = HEAP.get_or_init(|| {
             Mutex::new(Self {
                 known,
-                buffer: vec![0; LONGEST].into(),
+                buffer,
                 text: Vec::with_capacity(LONGEST),
                 mappings: Vec::with_capacity(MOST),
                 kept: Vec::with_capacity(MOST),
@@ -286,6 +291,20 @@ impl Heap {
     pub fn writable_word(&self, address: usize) -> Option<usize> {
         word_of(&self.mappings, address, Mapping::is_writable_memory)
     }
+}
+
+/// Memory that is zero in a copy of this process, for good.
+fn wiped_on_fork(length: usize) -> Result<&'static mut [u8]> {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel picks the address, so that nothing of ours is mapped over.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return Err(Failure::new("mmap", Errno::last()));
+    }
+    // SAFETY: the mapping is ours. Before Linux 4.14, which refuses, it is copied.
+    unsafe { libc::madvise(memory, length, libc::MADV_WIPEONFORK) };
+    // SAFETY: as long, of zeros, and nobody else has it.
+    Ok(unsafe { std::slice::from_raw_parts_mut(memory.cast(), length) })
 }
 
 /// Whether there is a device's memory, which ends the advice: it is not V8's.

@@ -29,7 +29,9 @@ use crate::park::{Interrupted, Parked};
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::uv::layout::Loop;
-use crate::uv::{Barrier, Uv, detach, drop_results_on_stack, is_being_woken, polled_descriptors, uv};
+use crate::uv::{
+    Barrier, Uv, detach, drop_results_on_stack, is_being_woken, make_room, polled_descriptors, uv,
+};
 use crate::wait::write_all;
 use call::Cloned;
 use child::Handlers;
@@ -129,6 +131,7 @@ pub fn prepare(enqueue: impl FnMut(), random: impl FnMut()) -> Result<()> {
     waits::learn_abseil();
     heap::learn()?;
     descriptors::learn();
+    make_room();
     stack::end_of_own().map(drop)
 }
 
@@ -272,8 +275,8 @@ unsafe fn settle_in(
     // SAFETY: as the caller promises.
     let backend = unsafe { (*event_loop).backend_fd };
     // SAFETY: as above.
-    let polled: Vec<_> = unsafe { polled_descriptors(event_loop) }.collect();
-    descriptors::replace(|fd| fd == backend || polled.contains(&fd), has_others)?;
+    let is_polled = |fd| unsafe { polled_descriptors(event_loop) }.any(|polled| polled == fd);
+    descriptors::replace(|fd| fd == backend || is_polled(fd), has_others)?;
     let unwound = || {
         // V8 was there when it was refreshed.
         let _ = v8::cancel_termination();

@@ -8,7 +8,7 @@
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
@@ -30,17 +30,16 @@ use super::{Uv, symbol};
 /// `event_loop` is the calling thread's loop in a copy of the process in which no other thread runs with it, and who would wake it is
 /// held back.
 pub unsafe fn detach(uv: &Uv, event_loop: *mut Loop, own_requests: usize, unwound: fn()) -> Result<()> {
-    // SAFETY: the loop is alive, and nobody else touches it.
-    let handles: Vec<_> = unsafe { handles_of(event_loop) }.collect();
-    // SAFETY: as above.
-    unsafe { hold_messages(event_loop, &handles) };
+    // SAFETY: as the caller promises.
+    unsafe { hold_messages(event_loop) };
     let mut descriptors = Vec::new();
-    for &handle in &handles {
+    // SAFETY: the loop is alive, and nobody else touches it; what releases a handle leaves it in the list.
+    for handle in unsafe { handles_of(event_loop) } {
         // SAFETY: the handle is in the loop's list.
         unsafe { release(uv, event_loop, handle, &mut descriptors) };
     }
-    // SAFETY: the handles are the loop's.
-    unsafe { wrap_callbacks(event_loop, &handles, unwound) };
+    // SAFETY: as the caller promises.
+    unsafe { wrap_callbacks(event_loop, unwound) };
     // SAFETY: nobody else touches it.
     let had_inotify = empty(unsafe { &mut *event_loop }, own_requests);
     // A caller on the stack may be reading events, and goes on with the number of the epoll that it began with: it must be the
@@ -165,20 +164,34 @@ unsafe fn restart<T>(
 struct Wrapped {
     event_loop: usize,
     callbacks: Vec<(usize, usize)>,
-    unwound: fn(),
+    unwound: Option<fn()>,
 }
 
-static WRAPPED: Mutex<Option<Wrapped>> = Mutex::new(None);
+static WRAPPED: Mutex<Wrapped> = Mutex::new(Wrapped { event_loop: 0, callbacks: Vec::new(), unwound: None });
+
+fn wrapped() -> MutexGuard<'static, Wrapped> {
+    WRAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes room for what a copy notes, which would have to copy many pages to find some.
+pub fn make_room() {
+    const HANDLES_OF_NODE: usize = 64;
+    wrapped().callbacks.reserve(HANDLES_OF_NODE);
+}
 
 /// The first of them to be called is where JavaScript may run again: what Node does there must not find it being ended.
 ///
 /// # Safety
 ///
-/// The handles are the loop's.
-unsafe fn wrap_callbacks(event_loop: *mut Loop, handles: &[*mut Handle], unwound: fn()) {
-    let mut wrapped = Wrapped { event_loop: event_loop as usize, callbacks: Vec::new(), unwound };
-    for &handle in handles {
-        // SAFETY: as the caller promises.
+/// As [`detach`].
+unsafe fn wrap_callbacks(event_loop: *mut Loop, unwound: fn()) {
+    let mut wrapped = wrapped();
+    wrapped.event_loop = event_loop as usize;
+    wrapped.unwound = Some(unwound);
+    wrapped.callbacks.clear();
+    // SAFETY: as the caller promises.
+    for handle in unsafe { handles_of(event_loop) } {
+        // SAFETY: handles are alive as long as they are listed.
         let kind = unsafe { (*handle).kind };
         // SAFETY: these three have their callback in the same place.
         let callback = unsafe { &raw mut (*handle.cast::<Async>()).cb };
@@ -193,20 +206,23 @@ unsafe fn wrap_callbacks(event_loop: *mut Loop, handles: &[*mut Handle], unwound
             unsafe { callback.write(first_callback as *mut _) };
         }
     }
-    *WRAPPED.lock().unwrap_or_else(PoisonError::into_inner) = Some(wrapped);
 }
 
 unsafe extern "C" fn first_callback(handle: *mut Handle) {
-    let Some(wrapped) = WRAPPED.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let Wrapped { event_loop, callbacks, unwound } = {
+        let mut wrapped = wrapped();
+        Wrapped {
+            callbacks: std::mem::take(&mut wrapped.callbacks),
+            unwound: wrapped.unwound.take(),
+            ..*wrapped
+        }
+    };
+    let Some(unwound) = unwound else { return };
     let own_of = |handle: *mut Handle| {
-        wrapped
-            .callbacks
-            .iter()
-            .find(|(known, _)| *known == handle as usize)
-            .map(|(_, own)| *own as *mut c_void)
+        callbacks.iter().find(|(known, _)| *known == handle as usize).map(|(_, own)| *own as *mut c_void)
     };
     // SAFETY: it was the calling thread's loop when they were wrapped, which it stays.
-    for listed in unsafe { handles_of(wrapped.event_loop as *mut Loop) } {
+    for listed in unsafe { handles_of(event_loop as *mut Loop) } {
         let Some(own) = own_of(listed) else { continue };
         // SAFETY: handles are alive as long as they are listed, and it is one of the three kinds if it has our callback.
         let callback = unsafe { &raw mut (*listed.cast::<Async>()).cb };
@@ -216,7 +232,7 @@ unsafe extern "C" fn first_callback(handle: *mut Handle) {
             unsafe { callback.write(own) };
         }
     }
-    (wrapped.unwound)();
+    unwound();
     if let Some(own) = own_of(handle) {
         // SAFETY: what the handle calls.
         let own = unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut Handle)>(own) };
@@ -239,19 +255,22 @@ static HELD: Mutex<Held> = Mutex::new(Held { event_loop: 0, handles: Vec::new() 
 ///
 /// # Safety
 ///
-/// The handles are the loop's.
-unsafe fn hold_messages(event_loop: *mut Loop, handles: &[*mut Handle]) {
-    // SAFETY: as the caller promises.
+/// As [`detach`].
+unsafe fn hold_messages(event_loop: *mut Loop) {
+    // SAFETY: handles are alive as long as they are listed.
     let header = |handle: &*mut Handle| unsafe { &**handle };
-    let asyncs = || handles.iter().filter(|handle| header(handle).kind == UV_ASYNC);
+    // SAFETY: as the caller promises.
+    let handles = || unsafe { handles_of(event_loop) };
+    let asyncs = || handles().filter(|handle| header(handle).kind == UV_ASYNC);
     // SAFETY: async handles.
     let callback = |handle: &*mut Handle| unsafe { (*handle.cast::<Async>()).cb };
-    let callbacks: Vec<_> = asyncs().filter(|handle| header(handle).flags & REF != 0).map(callback).collect();
+    let holds = |handle: &*mut Handle| header(handle).flags & REF != 0;
+    let callbacks: Vec<_> = asyncs().filter(holds).map(|handle| callback(&handle)).collect();
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     held.event_loop = event_loop as usize;
     held.handles.clear();
     for handle in asyncs().filter(|handle| callbacks.contains(&callback(handle))) {
-        held.handles.push((*handle as usize, callback(handle) as usize));
+        held.handles.push((handle as usize, callback(&handle) as usize));
         // SAFETY: an async handle.
         unsafe { (*handle.cast::<Async>()).cb = ignore_event as *mut _ };
     }

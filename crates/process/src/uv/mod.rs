@@ -16,7 +16,7 @@ pub mod layout;
 mod pool;
 mod wakes;
 
-pub use detach::{deliver_tasks, detach, drop_results_on_stack, take_messages};
+pub use detach::{deliver_tasks, detach, drop_results_on_stack, make_room, take_messages};
 pub use handles::{listened_signals, polled_descriptors, unopened_pipes};
 pub use pool::Barrier;
 pub use wakes::{hold_back, is_being_woken};

@@ -89,7 +89,7 @@ export function rehearse(internals: NodeInternals): void {
   progress = new Progress()
   progress.exitNow = ignore
   try {
-    internals.rehearse()
+    internals.rehearse(HERE)
     const watcher = { onReadable: ignore, disown: ignore }
     goOn(ignore, process.pid, true, watcher, internals.standIn(), standIn())
   } finally {

@@ -2,6 +2,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import { isBuiltin } from 'node:module'
 import { withCode } from './argument-errors.js'
+import { compile } from './compile.js'
 
 type Variables = Record<string, unknown>
 type Scopes = readonly Variables[]
@@ -22,6 +23,8 @@ interface Queue {
 }
 interface TickQueue extends Queue {
   isEmpty(): boolean
+  push?: unknown
+  head?: { push?: unknown; isFull?: unknown }
 }
 interface PriorityQueue extends Queue {
   peek(): unknown
@@ -37,7 +40,7 @@ interface Found {
   timerListMap: Record<string, Linked>
   timerListQueue: PriorityQueue
   knownTimersById: Variables
-  immediateQueue: { head: Timer | null; tail: Timer | null }
+  immediateQueue: { head: Timer | null; tail: Timer | null; append?: unknown }
   getTimerCallbacks(runNextTicks: () => void): { processImmediate(): void; processTimers(): void }
   binding: {
     timeoutInfo: Int32Array
@@ -63,6 +66,9 @@ interface Found {
   uuidData: Uint8Array
   randomCache: Uint8Array
   asyncCachePendingTasks: unknown[]
+  /** Some Nodes have these compiled from their start, and perhaps elsewhere. */
+  setHasTickScheduled?: unknown
+  initAsyncResource?: unknown
 }
 
 /** Of a module of Node's, a function that it exports, and names that it exports as well or that the function sees. */
@@ -93,6 +99,11 @@ const places: readonly Place[] = [
   ],
   ['internal/async_hooks', 'pushAsyncContext', ['async_id_fields', 'kDefaultTriggerAsyncId']],
   ['internal/crypto/random', 'randomUUID', ['uuidData', 'randomCache', 'asyncCachePendingTasks']],
+]
+
+const maybe: readonly Place[] = [
+  ['internal/timers', 'setUnrefTimeout', ['initAsyncResource']],
+  ['internal/process/task_queues', 'queueMicrotask', ['setHasTickScheduled']],
 ]
 
 function unavailable(what: string, cause?: unknown): Error {
@@ -174,6 +185,10 @@ function find(look: Look, exportsOf: ExportsOf): Found {
   for (const [module, exported, names] of places) {
     const scopes = visible(look, exportsOf, module, exported)
     for (const name of names) found[name] = variable(name, scopes, module)
+  }
+  for (const [module, exported, names] of maybe) {
+    const scopes = visible(look, exportsOf, module, exported)
+    for (const name of names) found[name] = scopes.find((scope) => Object.hasOwn(scope, name))?.[name]
   }
   return found as unknown as Found
 }
@@ -449,9 +464,10 @@ export class NodeInternals {
 
   /**
    * Has V8 compile what Node runs in every copy, which this process may not have run; nothing comes of it, and no hook hears of it.
-   * Nothing is put off: the functions for that may be somebody's own, as fake timers are.
+   * Nothing is put off: the functions for that may be somebody's own, as fake timers are, and are compiled alone.
    */
-  rehearse(): void {
+  rehearse({ nextTick, setImmediate }: { nextTick: unknown; setImmediate: unknown }): void {
+    const { Immediate, initAsyncResource, setHasTickScheduled } = this.#found
     const { queue, timerListQueue, immediateQueue, binding, getTimerCallbacks, runNextTicks } = this.#found
     const { active_hooks } = this.#found
     if (queue.isEmpty()) queue.shift()
@@ -461,6 +477,10 @@ export class NodeInternals {
     }
     const isIdle = immediateQueue.head === null && binding.immediateInfo[HAS_OUTSTANDING] === 0
     if (isIdle) getTimerCallbacks(runNextTicks).processImmediate()
+    const ofTicks = [nextTick, setHasTickScheduled, queue.push, queue.head?.push, queue.head?.isFull]
+    const ofImmediates = [setImmediate, Immediate, initAsyncResource, immediateQueue.append]
+    const ref: unknown = Immediate.prototype.ref
+    for (const fn of [...ofTicks, ...ofImmediates, ref]) if (typeof fn === 'function') compile(fn)
     this.#exportsOf('')
     this.findDate()
   }

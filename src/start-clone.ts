@@ -6,6 +6,7 @@ import type { Caller } from './argument-errors.js'
 import { ClonedChild } from './child.js'
 import { type Checked, has, NOTHING_ASKED } from './clone-options.js'
 import type { CloneRequest } from './clone-request.js'
+import { compile } from './compile.js'
 import { CLONE_FILES } from './constants.js'
 import {
   type Body,
@@ -43,7 +44,14 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     if (isExiting()) throw systemCallError(NOT_HERE, { hint: hints.cloneAtExit }, caller)
     if (!hasEventLoop) throw systemCallError(NOT_HERE, { hint: hints.cloneWithoutLoop }, caller)
     if (!isPrepared) prepare(request, caller)
-    if (!isRehearsed()) rehearse(nodeInternals())
+    if (!isRehearsed()) {
+      rehearse(nodeInternals())
+      compiled = new WeakSet()
+    }
+    if (!compiled.has(fn)) {
+      compile(fn)
+      compiled.add(fn)
+    }
     const epoll = watches.epoll(caller)
     const child = new ClonedChild()
     started = ClonedChild.processOf(child)
@@ -77,6 +85,9 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     checked.release?.()
   }
 }
+
+/** Those that have been compiled since V8 has last collected garbage. */
+let compiled = new WeakSet<Body>()
 
 let isPrepared = false
 

@@ -86,6 +86,9 @@ export interface ExitStatus {
   signal?: number
 }
 
+/** To be called where Node has been told to have no thread for SIGUSR1. */
+export declare function expectNoSignalInspector(): void
+
 /** A system call that failed. */
 export interface Failure {
   /** The errno's name. */

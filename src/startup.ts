@@ -15,12 +15,20 @@ function variable(name: string): string {
 
 /** V8 would take the end of execution, in which a copy begins, for an error that nobody catches. */
 export function abortsOnUncaughtException(): boolean {
-  const options = variable('NODE_OPTIONS').replaceAll('"', '').split(' ')
-  const given = [...options, ...process.execArgv].filter((option) =>
-    /^--(no[-_]?)?abort[-_]on[-_]uncaught[-_]exception$/.test(option),
-  )
-  // The last one holds.
-  return given.at(-1)?.startsWith('--abort') === true
+  return isOn('abort-on-uncaught-exception', variable('NODE_OPTIONS'))
+}
+
+/** Node has no thread then that waits for SIGUSR1. */
+export function ignoresSigusr1(): boolean {
+  return isOn('disable-sigusr1', process.env.NODE_OPTIONS ?? '')
+}
+
+/** Whether one of the two, or both, say so, of which the last holds. */
+function isOn(option: string, variable: string): boolean {
+  const form = new RegExp(`^--(no[-_]?)?${option.replaceAll('-', '[-_]')}$`)
+  const given = [...variable.replaceAll('"', '').split(' '), ...process.execArgv]
+  const last = given.filter((word) => form.test(word)).at(-1)
+  return last !== undefined && form.exec(last)?.[1] === undefined
 }
 
 /** Until libuv 1.49 the kernel polls a ring by itself, whose memory a copy has in common with its parent. */

@@ -1,5 +1,7 @@
 use linux_clone_process::setup::Setup;
-use linux_clone_process::{WorkingDirectory, align_all, setns_all, setup_all, unshare_all};
+use linux_clone_process::{
+    WorkingDirectory, align_all, expect_no_inspector, setns_all, setup_all, unshare_all,
+};
 use linux_clone_syscalls::{self as kernel, Namespace};
 use napi::Result;
 use napi_derive::napi;
@@ -54,6 +56,12 @@ pub fn setup_every_thread(bits: u32, request: SetupRequest, may_separate: bool) 
 #[napi]
 pub fn setns_every_thread(fd: i32, nstype: u32, may_separate: bool) -> Outcome<bool> {
     outcome(setns_all(fd, flags(nstype), may_separate), is_separate)
+}
+
+/// To be called where Node has been told to have no thread for SIGUSR1.
+#[napi]
+pub fn expect_no_signal_inspector() {
+    expect_no_inspector();
 }
 
 /// Gives every thread in the calling one's mount namespace its working directory and umask.

@@ -31,6 +31,7 @@ mod wide_pipe;
 pub use failure::{Step, StepFailure, ThreadFailure};
 pub use guard::{exit_now, guard};
 pub use mounts::Mount;
+pub use park::expect_no_inspector;
 pub use probe::{Finding, Obstacle, probe};
 pub use random::fill_random;
 pub use threads::{WorkingDirectory, align_all, setns_all, setup_all, unshare_all};

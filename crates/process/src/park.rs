@@ -602,8 +602,13 @@ struct Inspector {
 /// Its tid, once it is known.
 static INSPECTOR: AtomicI32 = AtomicI32::new(0);
 
-/// The tid of the inspector in a copy of the process, which has none.
+/// The tid of the inspector in a process that has none, as a copy has not.
 const NOBODY: i32 = -1;
+
+/// To be called where Node has been told to have none: another thread would be taken for it.
+pub fn expect_no_inspector() {
+    let _ = INSPECTOR.compare_exchange(0, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
+}
 
 impl Inspector {
     /// Whether it is this thread, which blocks every signal. Since Node 24 it bears its name. Before, it waits on a semaphore

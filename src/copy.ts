@@ -66,7 +66,6 @@ class Progress {
   /** An error is on its way through its listeners; Node prints it when those of `exit` have run. */
   isFatal = false
   input: (typeof process.stdin & { isRaw?: boolean }) | undefined
-  exitNow: (code: number) => void = binding.exitNow
 }
 
 let progress = new Progress()
@@ -87,7 +86,6 @@ export const isRehearsed = (): boolean => hasBeenRehearsed
 export function rehearse(internals: NodeInternals): void {
   const own = progress
   progress = new Progress()
-  progress.exitNow = ignore
   try {
     internals.rehearse(HERE)
     const watcher = { onReadable: ignore, disown: ignore }
@@ -99,9 +97,12 @@ export function rehearse(internals: NodeInternals): void {
   collections.register({}, undefined)
 }
 
+/** A process that {@link rehearse} has end. */
+class Stage extends EventEmitter {}
+
 function standIn(): Place {
   const none = () => []
-  const host = Object.assign(new EventEmitter(), {
+  const host = Object.assign(new Stage(), {
     ...{ stdout: undefined, stderr: undefined, stdin: undefined, domain: null },
     reallyExit: ignore,
     hasUncaughtExceptionCaptureCallback: () => node.hasUncaughtExceptionCaptureCallback() && false,
@@ -190,10 +191,18 @@ const HERE: Place = {
   },
 }
 
-/** What this process's JavaScript is put off by, as it was when the package was loaded. */
-export function scheduleBy(own: Pick<Place, 'nextTick' | 'setImmediate'>): void {
-  Object.assign(HERE, own)
+interface Own extends Pick<Place, 'nextTick' | 'setImmediate'> {
+  queueMicrotask: typeof queueMicrotask
 }
+
+/** What puts off JavaScript, as it was when the package was loaded. */
+export function scheduleBy({ nextTick, setImmediate, queueMicrotask }: Own): void {
+  HERE.nextTick = nextTick
+  HERE.setImmediate = setImmediate
+  enqueueMicrotask = queueMicrotask
+}
+
+export let enqueueMicrotask = queueMicrotask
 
 /** To be called before the first copy is made. */
 export function getReady(internals: NodeInternals): void {
@@ -350,7 +359,7 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
 function end(host: Host, code: number): never {
   // Where nobody listens there is nobody to tell.
   if (host._events.exit === progress.onExit && host.emit === emit && host.reallyExit === reallyExit) {
-    return reallyExit(code) as never
+    return host.reallyExit(code) as never
   }
   host.exitCode = code
   if (!host._exiting) {
@@ -541,9 +550,9 @@ function adoptIdentity(host: Host, outfit: Outfit, pid: number, hasStaleIds: boo
   if (hasStaleIds) adoptCredentials(host)
 }
 
-function reallyExit(code: number): void {
+function reallyExit(this: unknown, code: number): void {
   restoreTerminal()
-  progress.exitNow(code)
+  if (!(this instanceof Stage)) binding.exitNow(code)
 }
 
 const CREDENTIALS = ['setuid', 'seteuid', 'setgid', 'setegid', 'setgroups', 'initgroups'] as const

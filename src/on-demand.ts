@@ -8,7 +8,7 @@ const filename = require.resolve('./rest.js')
 const text = readFileSync(filename)
 
 /** As they are before anybody puts others in their place, as tests do that make time stand still. */
-const own = { nextTick: process.nextTick, setImmediate }
+const own = { nextTick: process.nextTick, setImmediate, queueMicrotask }
 
 let loaded: Rest | undefined
 

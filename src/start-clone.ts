@@ -10,6 +10,7 @@ import { compile } from './compile.js'
 import { CLONE_FILES } from './constants.js'
 import {
   type Body,
+  enqueueMicrotask,
   getReady,
   goOn,
   goOnSynchronously,
@@ -98,7 +99,7 @@ function prepare(request: CloneRequest, caller: Caller): void {
   const nothing = () => {
     // It is only counted.
   }
-  const enqueue = () => queueMicrotask(nothing)
+  const enqueue = () => enqueueMicrotask(nothing)
   check(
     binding.prepareClone(enqueue),
     () => ({ hint: hints.cloneProcess(request), step: () => 'clone' }),

@@ -8,12 +8,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 const ROUNDS = 21
+/**
+ * Each is measured in rows, by turns: as what follows its like. The first of a row finds the processor's caches full of what was
+ * before it; it is reported apart.
+ */
+const ROW = 20
 const GOALS = { speed: 30, pause: 1.5 }
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 // fork(2) in this process, as the C library has no part in it: its copy ends at once. V8 keeps its heap from forks, and a
-// copy in which JavaScript goes on needs it: it is let through some time before, as looking for it brings all of the memory
-// that a fork walks over into the processor's cache, where it is not when clone() begins.
+// copy in which JavaScript goes on needs it: it is let through some time before a row of them, as looking for it brings all of
+// the memory that a fork walks over into the processor's cache, where it is not when a row of clones begins.
 const C = `
 #define _GNU_SOURCE
 #include <signal.h>
@@ -56,13 +61,17 @@ static value let_through(value env, value info) {
   return NULL;
 }
 
+static value hold_back(value env, value info) {
+  for (int i = 0; i < count; i++) madvise((void *)starts[i], ends[i] - starts[i], MADV_DONTFORK);
+  return NULL;
+}
+
 static value bare_fork(value env, value info) {
   struct timespec begin, end;
   clock_gettime(CLOCK_MONOTONIC, &begin);
   int pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (pid == 0) _exit(0);
   clock_gettime(CLOCK_MONOTONIC, &end);
-  for (int i = 0; i < count; i++) madvise((void *)starts[i], ends[i] - starts[i], MADV_DONTFORK);
   waitpid(pid, NULL, 0);
   value milliseconds;
   napi_create_double(env, (end.tv_sec - begin.tv_sec) * 1e3 + (end.tv_nsec - begin.tv_nsec) / 1e6, &milliseconds);
@@ -77,6 +86,7 @@ static void define(value env, value exports, const char *name, value (*call)(val
 
 value napi_register_module_v1(value env, value exports) {
   define(env, exports, "letThrough", let_through);
+  define(env, exports, "holdBack", hold_back);
   define(env, exports, "bareFork", bare_fork);
   return exports;
 }
@@ -88,6 +98,8 @@ const milliseconds = (work) => {
   work()
   return performance.now() - start
 }
+/** As in a program that is at work: its event loop has turned, and has used what Node's own loop uses. */
+const turn = () => new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
 
 /** In a process of its own, which has as much memory as is said. */
 function measure(kind, megabytes) {
@@ -106,36 +118,64 @@ async function inside(kind, megabytes, addon) {
   const require = createRequire(import.meta.url)
   const { clone } = require(root)
   const { clonePhases } = require(path.join(root, 'binding.js'))
-  const { letThrough, bareFork } = require(addon)
+  const { letThrough, holdBack, bareFork } = require(addon)
   const kept = fill(kind, megabytes)
   const work = () => 0
+  const asyncWork = async () => 0
   const script = path.join(path.dirname(addon), 'work.cjs')
   writeFileSync(script, `process.exitCode = (${work})()`)
-  const samples = { clone: [], pause: [], fork: [], forkToExit: [], node: [] }
+  const samples = { clone: [], pause: [], asyncClone: [], fork: [], forkToExit: [], node: [] }
+  const alone = { clone: [], pause: [], fork: [] }
   const phases = []
   const first = milliseconds(() => clone(work).waitSync())
-  for (let round = 0; round < ROUNDS; round++) {
-    // As in a program that is at work: its event loop has turned, and has used what Node's own loop uses.
-    await new Promise((resolve) => setImmediate(() => process.nextTick(resolve)))
+  const row = async (measureOne) => {
+    for (let place = 0; place < ROW; place++) {
+      await turn()
+      for (const [name, value] of Object.entries(measureOne())) {
+        samples[name].push(value)
+        if (place === 0) alone[name]?.push(value)
+      }
+    }
+  }
+  const clones = () =>
+    row(() => {
+      const start = performance.now()
+      const child = clone(work)
+      const pause = performance.now() - start
+      phases.push(clonePhases())
+      const begin = performance.now()
+      child.waitSync()
+      return { pause, clone: pause + performance.now() - begin }
+    })
+  const forks = async () => {
     letThrough()
     await sleep(5)
-    samples.forkToExit.push(milliseconds(() => samples.fork.push(bareFork())))
-    await sleep(5)
-    const start = performance.now()
-    const child = clone(work)
-    samples.pause.push(performance.now() - start)
-    await child.wait()
-    samples.clone.push(performance.now() - start)
-    phases.push(clonePhases())
-    if (kind === 'nothing') samples.node.push(milliseconds(() => spawnSync(process.execPath, [script])))
+    await row(() => {
+      let fork
+      const forkToExit = milliseconds(() => {
+        fork = bareFork()
+      })
+      return { fork, forkToExit }
+    })
+    holdBack()
+  }
+  for (let round = 0; round < ROUNDS; round++) {
+    // Neither always follows what has other memory.
+    for (const measureRow of round % 2 === 0 ? [clones, forks] : [forks, clones]) await measureRow()
+    if (kind !== 'nothing') continue
+    await row(() => ({ asyncClone: milliseconds(() => clone(asyncWork).waitSync()) }))
+    await row(() => ({ node: milliseconds(() => spawnSync(process.execPath, [script])) }))
   }
   const breakdown = phases[0].map(({ name }, index) => [
     name,
     median(phases.map((each) => each[index].nanoseconds / 1e6)),
   ])
   const rss = process.memoryUsage.rss() / 2 ** 20
-  const medians = Object.fromEntries(Object.entries(samples).map(([name, values]) => [name, median(values)]))
-  console.log(JSON.stringify({ rss, kept: kept.length, breakdown, first, ...medians }))
+  const medians = (of) =>
+    Object.fromEntries(Object.entries(of).map(([name, values]) => [name, median(values)]))
+  console.log(
+    JSON.stringify({ rss, kept: kept.length, breakdown, first, ...medians(samples), alone: medians(alone) }),
+  )
 }
 
 function fill(kind, megabytes) {
@@ -159,24 +199,29 @@ if (kind !== undefined) {
     writeFileSync(path.join(directory, 'fork.c'), C)
     execFileSync('cc', ['-O2', '-shared', '-fPIC', '-o', library, path.join(directory, 'fork.c')])
     const fresh = measure('nothing', 0)
-    const times = fresh.node / fresh.clone
-    console.log(`Medians of ${ROUNDS} rounds, by turns, Node ${process.version}\n`)
+    const { node, clone, asyncClone, first, forkToExit, alone } = fresh
+    const line = (what, took, goal = '') =>
+      console.log(
+        `${what.padEnd(46)}${took.toFixed(2).padStart(6)} ms ${(node / took).toFixed(1).padStart(6)} times${goal}`,
+      )
+    console.log(`Medians of ${ROUNDS} rows of ${ROW}, by turns, Node ${process.version}\n`)
+    line('a fresh Node that runs the function, to its exit', node)
+    line('clone to exit', clone, ` (goal ${GOALS.speed})`)
+    line('  that of an async function', asyncClone)
+    line('  the first of each row', alone.clone)
+    line('  the first of the process, which loads more', first)
+    line('a bare fork to its exit', forkToExit)
+    console.log()
     console.log(
-      `clone to exit ${fresh.clone.toFixed(1)} ms, a fresh Node ${fresh.node.toFixed(1)} ms: ${times.toFixed(0)} times (goal ${GOALS.speed})`,
+      'memory             RSS MiB   pause ms   bare fork ms   ratio (goal 1.5)   first of rows   of it',
     )
-    console.log(
-      `the first, for which more of the package and of Node is loaded, ${fresh.first.toFixed(1)} ms`,
-    )
-    console.log(
-      `a bare fork to exit ${fresh.forkToExit.toFixed(1)} ms, with which it would be ${(fresh.node / fresh.forkToExit).toFixed(0)} times\n`,
-    )
-    console.log('memory             RSS MiB   pause ms   bare fork ms   ratio (goal 1.5)   of it')
     for (const [what, size] of [
       ['nothing', 0],
       ['heap', 200],
       ['Buffers', 1024],
     ]) {
-      const { rss, pause, fork, breakdown } = what === 'nothing' ? fresh : measure(what, size)
+      const measured = what === 'nothing' ? fresh : measure(what, size)
+      const { rss, pause, fork, breakdown } = measured
       const parts = breakdown
         .filter(([, took]) => took >= 0.01)
         .map(([name, took]) => `${name} ${took.toFixed(2)}`)
@@ -184,10 +229,11 @@ if (kind !== undefined) {
         `${size || ''} ${what}`.trim().padEnd(16),
         rss.toFixed(0).padStart(9),
         pause.toFixed(2).padStart(10),
+        fork.toFixed(2).padStart(14),
+        (pause / fork).toFixed(2).padStart(12),
+        `${measured.alone.pause.toFixed(2)} / ${measured.alone.fork.toFixed(2)}`.padStart(20),
       ]
-      console.log(
-        `${columns.join(' ')} ${fork.toFixed(2).padStart(14)} ${(pause / fork).toFixed(2).padStart(12)}           ${parts.join(', ')}`,
-      )
+      console.log(`${columns.join(' ')}   ${parts.join(', ')}`)
     }
   } finally {
     rmSync(directory, { recursive: true, force: true })

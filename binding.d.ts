@@ -29,7 +29,7 @@ export declare function alignThreads(): Failure | null
  * This is apart from the call itself as what converts arguments leaves things to be freed, which behind the fork are pages to be
  * copied.
  */
-export declare function askForClone(epoll: Epoll, id: number, made: Int32Array, flags: number, stackSize: number, exitSignal: number, request?: CloneRequest | undefined | null): void
+export declare function askForClone(epoll: Epoll, id: number, made: Int32Array, flags: number, stackSize: number, exitSignal: number, mayBeShort: boolean, request?: CloneRequest | undefined | null): void
 
 /** The capabilities' names, by number. */
 export declare function capabilityNames(): Array<string>
@@ -177,6 +177,9 @@ export declare function kcmpEpoll(pid1: number, pid2: number, idx1: number, efd:
 /** kcmp(2), without `KCMP_EPOLL_TFD`. */
 export declare function kcmpIndexed(pid1: number, pid2: number, kind: number, idx1: number, idx2: number): Outcome<number>
 
+/** In a clone: has it all threads that it is to have, which one that may be short has begun without. */
+export declare function makeLateThreads(): Failure | null
+
 /** mount(2). */
 export declare function mount(source: string | undefined | null, target: string, fstype: string | undefined | null, flags: number, data?: string | undefined | null): Failure | null
 
@@ -315,7 +318,7 @@ export declare function setdomainname(name: string): Failure | null
 /** sethostname(2). */
 export declare function sethostname(name: string): Failure | null
 
-/** setns(2). */
+/** setns(2), as above. */
 export declare function setns(fd: number, nstype: number): Failure | null
 
 /** setns(2) for every thread: whether threads have working directories of their own since then. */
@@ -416,7 +419,7 @@ export declare function throwUncaught(error: unknown): void
 /** umount2(2). */
 export declare function umount(target: string, flags: number): Failure | null
 
-/** unshare(2). */
+/** unshare(2), which may be refused to a process that has threads: not by when it is asked. */
 export declare function unshare(bits: number): Failure | null
 
 /** unshare(2) for every thread: whether threads have working directories of their own since then. */

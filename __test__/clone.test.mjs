@@ -15,7 +15,7 @@ import {
   statusOf,
   temporaryDirectory,
 } from './helpers/machine.mjs'
-import { available, inProcess, isRoot, slowness } from './helpers/process.mjs'
+import { available, inProcess, inUserNamespace, isRoot, slowness } from './helpers/process.mjs'
 
 // One after another: each runs several processes with all their threads, and some measure.
 const test = ava.serial
@@ -1919,3 +1919,182 @@ for (const [signal, number] of [
     t.deepEqual(status, { code: null, signal: 'SIGKILL' })
   })
 }
+
+// ─── Threads ───────────────────────────────────────────────────────────────────────────────────
+
+/** In the child: how many threads it has, and what keeps it busy for as many milliseconds. */
+const THREADS = `const { readFileSync, writeSync } = require('node:fs')
+  const threads = () => Number(/Threads:\\t(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
+  const busy = (milliseconds) => { const end = Date.now() + milliseconds; while (Date.now() < end); }
+  // The first is the main thread; the one for SIGUSR1 and the one for delayed tasks are not made again.
+  const tell = (...what) => void writeSync(1, what.join(' ') + '\\n')`
+
+/** With musl threads are made at once. */
+const isGlibc = process.report.getReport().header.glibcVersionRuntime !== undefined
+
+// On a machine that is so slow none is short.
+const ifAnyIsShort = isGlibc && slowness === 1 ? test : () => {}
+
+ifAnyIsShort(
+  "A function that is short has no threads but its own: V8's are not made before there is work for them",
+  async (t) => {
+    const { output, errors } = await script(`${THREADS}
+    ;(async () => {
+      // Where V8's threads are at work, and may hold locks, they are made at once.
+      for (let count = 0; count < 1000; count++) {
+        await new Promise((resolve) => setTimeout(resolve, 1))
+        const { code } = clone(() => threads()).waitSync()
+        if (code === 1) return console.log('once')
+      }
+    })()`)
+    t.is(output, 'once\n', errors)
+  },
+)
+
+for (const [what, fn] of [
+  ['is at it for longer', '() => { busy(100); tell(threads() > 1) }'],
+  ['returns a promise', '() => Promise.resolve().then(() => tell(threads() > 1))'],
+]) {
+  test(`A function that ${what} has them then`, async (t) => {
+    const { output, errors } = await script(`${THREADS}
+      ;(async () => {
+        for (let count = 0; count < 5; count++) {
+          await new Promise((resolve) => setTimeout(resolve, 10))
+          clone(${fn}).waitSync()
+        }
+      })()`)
+    t.is(output, 'true\n'.repeat(5), errors)
+  })
+}
+
+for (const [what, fn, options] of [
+  ['asynchronous', 'async () => tell(threads() > 1)', '{}'],
+  ['in a pid namespace', '() => tell(threads() > 1)', "{ flags: ['user', 'pid'], uidMappings: 'root' }"],
+  [
+    'of a chosen pid',
+    '() => tell(threads() > 1)',
+    "{ flags: ['user', 'pid'], uidMappings: 'root', setTid: [1] }",
+  ],
+]) {
+  test(`A function that is ${what} has all threads from the beginning`, async (t) => {
+    const { output, errors } = await script(`${THREADS}
+      clone(${fn}, ${options}).waitSync()`)
+    t.is(output, 'true\n', errors)
+  })
+}
+
+test('What V8 hands to threads that are not there yet is not waited for in vain: a function that collects garbage from its first moment on', async (t) => {
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const fn = () => {
+      for (let count = 0; count < 100; count++) { new ArrayBuffer(1000); gc({ type: 'minor' }) }
+      gc()
+      return 7
+    }
+    for (let count = 0; count < 20; count++) {
+      const { code } = clone(fn).waitSync()
+      if (code !== 7) console.log(code)
+    }`
+  const { code, signal, output, errors } = await program([process.execPath, '--expose-gc', '-e', source])
+  t.deepEqual({ code, signal, output, errors }, { code: 0, signal: null, output: '', errors: '' })
+})
+
+test('Whether a function can enter a user namespace does not depend on when it tries', async (t) => {
+  const { output, errors } = await script(`${THREADS}
+    const { unshare } = require(${JSON.stringify(LIBRARY)})
+    const attempt = () => { try { unshare('user'); return 'entered' } catch ({ code }) { return code } }
+    clone(() => tell(attempt())).waitSync()
+    clone(() => { busy(50); tell(attempt()) }).waitSync()`)
+  t.is(output, 'EINVAL\nEINVAL\n', errors)
+})
+
+test('A clone of a child that has no threads yet has them when it needs them', async (t) => {
+  const { output, errors } = await script(`${THREADS}
+    clone(() => clone(() => { busy(50); tell(threads() > 1); return 4 }).waitSync().code).wait().then(console.log)`)
+  t.is(output, 'true\n{ code: 4, signal: null }\n', errors)
+})
+
+const ifTheyAreLate = isGlibc ? test : () => {}
+
+for (const [what, fn, expected] of [
+  ['while it computes', '() => busy(1000)', /^clone: the child cannot go on, clone has failed\n$/],
+  // It may have been slow to begin.
+  ['when it returns a promise', '() => Promise.resolve()', /EAGAIN|cannot go on/],
+]) {
+  ifTheyAreLate(`A child that is refused its threads ${what} ends, and says why`, async (t) => {
+    // There the process's own threads are all that the limit counts.
+    const words = [
+      ...(isRoot ? ['setpriv', '--reuid=54322', '--regid=54322', '--clear-groups'] : []),
+      ...inUserNamespace,
+    ]
+    const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+      ${THREADS}
+      clone(() => {}).waitSync()
+      require('node:child_process').execFileSync('prlimit', ['--nproc=' + (threads() + 1) + ':', '--pid', String(process.pid)])
+      ;(async () => {
+        // Until V8's threads are all found at rest.
+        for (let count = 0; count < 100; count++) {
+          await new Promise((resolve) => setTimeout(resolve, 10))
+          try {
+            const { code } = clone(${fn}).waitSync()
+            console.log(code)
+            break
+          } catch ({ code, step }) {
+            if (code !== 'EAGAIN' || step !== 'clone') throw new Error(code)
+          }
+        }
+      })()`
+    const { output, errors } = await program([...words, process.execPath, '-e', source])
+    t.is(output, '1\n', errors)
+    t.regex(errors, expected)
+  })
+}
+
+// Node 20 has that thread always.
+const ifItCanBeWithout = process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? test : () => {}
+
+ifItCanBeWithout(
+  'Where Node has no thread for SIGUSR1, that of vm for SIGINT is not taken for it: the clone is refused',
+  async (t) => {
+    const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    globalThis.attempt = () => { try { return clone(() => 7).waitSync().code } catch ({ code }) { return code } }
+    const inside = require('node:vm').runInThisContext('attempt()', { breakOnSigint: true })
+    console.log(inside, attempt())`
+    const words = [process.execPath, '--disable-sigusr1', '-e', source]
+    const { output, errors } = await program(words)
+    t.is(output, 'ETIMEDOUT 7\n', errors)
+  },
+)
+
+test("The first clone is made where somebody's own functions put off what runs later", async (t) => {
+  const { output, errors } = await script(`
+    for (const name of ['queueMicrotask', 'setImmediate', 'setTimeout']) globalThis[name] = () => {}
+    process.nextTick = () => {}
+    console.log(clone(() => 5).waitSync())`)
+  t.is(output, '{ code: 5, signal: null }\n', errors)
+})
+
+test('A child is ended by a hook that hears of its own clone, where that is rehearsed', async (t) => {
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const { createHook } = require('node:async_hooks')
+    clone(async () => {
+      // What is told of a collection may come with the next one.
+      for (let count = 0; count < 4; count++) {
+        gc()
+        await new Promise(setImmediate)
+      }
+      createHook({ init: (id, type) => { if (type === 'clone') process.exit(5) } }).enable()
+      clone(() => 0).waitSync()
+      return 3
+    }).wait().then(console.log)`
+  const { output, errors } = await program([process.execPath, '--expose-gc', '-e', source])
+  t.is(output, '{ code: 5, signal: null }\n', errors)
+})
+
+test("A program that a child starts by child_process does not cost what V8's heap does: it is kept from forks there too", async (t) => {
+  const kept = `(readFileSync('/proc/self/smaps', 'utf8').match(/^VmFlags:.* dc/gm) ?? []).length`
+  const { output, errors } = await script(`const { readFileSync, writeSync } = require('node:fs')
+    clone(() => {}).waitSync()
+    const before = ${kept}
+    clone(() => void writeSync(1, String(before > 5 && ${kept} >= before - 1))).waitSync()`)
+  t.is(output, 'true', errors)
+})

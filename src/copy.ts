@@ -326,6 +326,8 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
     const result = resource.runInAsyncScope(body)
     hasThrown = false
     if (isThenable(result)) {
+      const failure = binding.makeLateThreads()
+      if (failure !== null) check(failure, () => ({ step: () => 'clone' }), start)
       binding.deliverTasks()
       Promise.resolve(result).then(finish, fail)
     } else finish(result)

@@ -1,6 +1,7 @@
 import binding = require('../binding.js')
 
 import { constants as os } from 'node:os'
+import { types } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import type { Caller } from './argument-errors.js'
 import { ClonedChild } from './child.js'
@@ -58,7 +59,9 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     started = ClonedChild.processOf(child)
     const { flags, stackSize, exitSignal } = request
     const more = checked === NOTHING_ASKED ? null : request
-    binding.askForClone(epoll, started.number, made, flags, stackSize, exitSignal, more)
+    // Whoever waits for something lives long enough to have work for threads.
+    const mayBeShort = !types.isAsyncFunction(fn)
+    binding.askForClone(epoll, started.number, made, flags, stackSize, exitSignal, mayBeShort, more)
     const failure = binding.cloneProcess()
     if (failure !== null) {
       const circumstances = { hint: hints.cloneProcess(request), step: hints.cloneStep(request) }

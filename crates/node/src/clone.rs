@@ -168,6 +168,7 @@ pub fn ask_for_clone(
     flags: f64,
     stack_size: f64,
     exit_signal: i32,
+    may_be_short: bool,
     request: Option<CloneRequest>,
 ) -> Result<()> {
     let mut request = request.unwrap_or_default();
@@ -184,6 +185,7 @@ pub fn ask_for_clone(
         cgroup: request.cgroup,
         parent_tid: address(request.parent_tid.as_mut()),
         child_tid: address(request.child_tid.as_mut()),
+        may_be_short,
         setup: Setup {
             unshare: flags - made_by_call,
             id_maps: id_maps(request.uid_mappings, request.gid_mappings, request.allow_setgroups)?,
@@ -295,6 +297,13 @@ pub fn is_loop_alive(env: Env) -> Result<bool> {
 #[napi]
 pub fn deliver_tasks(env: Env) -> Result<()> {
     event_loop::deliver_tasks(&env)
+}
+
+/// In a clone: has it all threads that it is to have, which one that may be short has begun without.
+#[napi]
+#[must_use]
+pub fn make_late_threads() -> Option<Failure> {
+    failure(duplicate::make_late_threads())
 }
 
 /// Ends the JavaScript that is on the stack.

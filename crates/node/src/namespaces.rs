@@ -1,3 +1,4 @@
+use linux_clone_process::duplicate::make_late_threads;
 use linux_clone_process::setup::Setup;
 use linux_clone_process::{
     WorkingDirectory, align_all, expect_no_inspector, setns_all, setup_all, unshare_all,
@@ -27,16 +28,16 @@ pub fn namespace_kinds() -> Vec<NamespaceKind> {
     Namespace::ALL.iter().map(convert).collect()
 }
 
-/// unshare(2).
+/// unshare(2), which may be refused to a process that has threads: not by when it is asked.
 #[napi]
 pub fn unshare(bits: u32) -> Option<Failure> {
-    failure(kernel::unshare(flags(bits)))
+    failure(make_late_threads().and_then(|()| kernel::unshare(flags(bits))))
 }
 
-/// setns(2).
+/// setns(2), as above.
 #[napi]
 pub fn setns(fd: i32, nstype: u32) -> Option<Failure> {
-    failure(kernel::setns(fd, flags(nstype)))
+    failure(make_late_threads().and_then(|()| kernel::setns(fd, flags(nstype))))
 }
 
 /// unshare(2) for every thread: whether threads have working directories of their own since then.

@@ -169,7 +169,7 @@ pub struct Parked {
     /// Opened where somebody has to be looked for, and closed with the rest, unless the table of descriptors is another process's.
     tasks: ManuallyDrop<OnceCell<Tasks>>,
     shares_descriptors: bool,
-    _blocked: Blocked,
+    blocked: Blocked,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -191,8 +191,7 @@ impl Parked {
         wait_until_all_have_left();
         // From here on nothing allocates; the signals of the process wait, as their handlers might.
         let (tasks, blocked) = (ManuallyDrop::default(), Blocked::all()?);
-        let parked =
-            Self { count: Cell::new(0), tasks, shares_descriptors: false, _blocked: blocked, _turn: turn };
+        let parked = Self { count: Cell::new(0), tasks, shares_descriptors: false, blocked, _turn: turn };
         hold();
         if !are_all_held() {
             parked.call_all(signal, patience, patience_with_the_deaf)?;
@@ -330,6 +329,12 @@ impl Parked {
             // SAFETY: the kernel writes nothing that is not there already. Before Linux 5.14 it refuses.
             unsafe { libc::madvise(start as *mut c_void, handler - start, libc::MADV_POPULATE_WRITE) };
         }
+    }
+
+    /// The signal, if the calling thread takes it too.
+    pub fn signal(&self) -> Option<c_int> {
+        let signal = install_handler().ok()?;
+        (!self.blocked.keeps(signal)).then_some(signal)
     }
 
     /// What the threads were at.
@@ -709,6 +714,14 @@ fn wait_for(slot: &Slot, deadline: Instant) -> std::result::Result<(), ThreadFai
 
 static SIGNAL: OnceLock<Result<c_int>> = OnceLock::new();
 
+/// What is done in the handler, with all signals blocked, where a timer has sent the signal.
+static ON_TIMER: OnceLock<fn()> = OnceLock::new();
+
+/// Says, once, what that is.
+pub fn on_timer(act: fn()) {
+    ON_TIMER.get_or_init(|| act);
+}
+
 /// The first real-time signal, from the last, that nobody uses, with our handler: it stays for the process's life,
 /// as a signal may arrive late, and its default would be the end.
 fn install_handler() -> Result<c_int> {
@@ -764,6 +777,14 @@ fn is_default(signal: c_int) -> bool {
 
 extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
+    // SAFETY: the kernel has filled it in.
+    if unsafe { (*info).si_code } == libc::SI_TIMER {
+        if let Some(act) = ON_TIMER.get() {
+            act();
+        }
+        Errno::set_raw(errno);
+        return;
+    }
     let tid = gettid();
     let mut slots = SLOTS.iter().enumerate().take_while(|(_, slot)| slot.tid.load(Ordering::Acquire) != 0);
     let slot = slots.find(|(_, slot)| {

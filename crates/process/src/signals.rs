@@ -25,6 +25,12 @@ impl Blocked {
             .map_err(|errno| Failure::new("rt_sigprocmask", errno))?;
         Ok(Self { before })
     }
+
+    /// Whether a signal will be blocked still when this is dropped.
+    pub fn keeps(&self, signal: c_int) -> bool {
+        // SAFETY: a set that the kernel gave us.
+        unsafe { libc::sigismember(self.before.as_ref(), signal) == 1 }
+    }
 }
 
 impl Drop for Blocked {

@@ -10,7 +10,7 @@ use std::ffi::c_int;
 use linux_clone_syscalls::CloneFlags;
 
 use super::talk::Talk;
-use super::{Request, threads};
+use super::{Request, late, threads};
 use crate::child::perform_rows;
 use crate::failed::Failed;
 use crate::failure::Step;
@@ -38,12 +38,14 @@ pub fn begin(
     // SAFETY: as above.
     unsafe { hold_back(event_loop) };
     Barrier::drop_queue();
-    threads::close_ring(parked.interrupted().filter(|thread| request.revives(thread)));
+    let revived = parked.interrupted().filter(|thread| request.revives(thread));
+    threads::close_ring(revived.clone());
+    let are_late = request.may_put_off(revived.clone()) && late::put_off(revived, parked);
     for thread in parked.interrupted() {
-        if request.revives(&thread) {
-            threads::revive(&thread).map_err(|failure| Failed::of(Step::Clone, failure))?;
-        } else {
+        if !request.revives(&thread) {
             threads::bury(&thread);
+        } else if !are_late {
+            threads::revive(&thread).map_err(|failure| Failed::of(Step::Clone, failure))?;
         }
     }
     talk.succeed();
@@ -104,5 +106,17 @@ impl Request {
     fn revives(&self, thread: &Interrupted) -> bool {
         threads::is_v8_worker(thread)
             || !self.flags.contains(CloneFlags::FILES) && threads::is_of_pool(thread)
+    }
+
+    /// A limit that they exceed is to be heard of at once where one is set by a cgroup, as for a copy it is. Until they are made the
+    /// libc knows them by their ids in the parent, which in a new pid namespace may be those of others, and which musl's setuid(3)
+    /// waits for.
+    fn may_put_off(&self, mut revived: impl Iterator<Item = Interrupted>) -> bool {
+        self.may_be_short
+            && cfg!(target_env = "gnu")
+            && !self.flags.contains(CloneFlags::NEWPID)
+            && self.set_tid.is_empty()
+            && self.cgroup.is_none()
+            && revived.all(|thread| threads::is_at_rest(&thread))
     }
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 use nix::fcntl::OFlag;
@@ -94,19 +95,48 @@ fn loops() -> Vec<LoopDescriptors> {
 const EVENTPOLL: &str = "anon_inode:[eventpoll]";
 const EVENTFD: &str = "anon_inode:[eventfd]";
 
-/// In a copy: makes what belongs to loops its own, but for what the copy's own loop `has` itself. `has_others` says whether there
-/// may be more than those that are known.
-pub fn replace(has: impl Fn(RawFd) -> bool, has_others: bool) -> Result<()> {
+/// In a copy: makes the lock for signals its own.
+pub fn replace_lock() -> Result<()> {
     if let Some(lock) = lock() {
         let (read, write) = failing_as("pipe2", pipe2(OFlag::O_CLOEXEC))?;
         failing_as("write", nix::unistd::write(&write, b"*"))?;
         put(&read, lock.read)?;
         put(&write, lock.write)?;
     }
+    Ok(())
+}
+
+/// In a copy: makes what belongs to loops its own, but for what the copy's own loop `has` itself. `has_others` says whether there
+/// may be more than those that are known; without them nothing allocates.
+pub fn replace_loops(has: impl Fn(RawFd) -> bool, has_others: bool) -> Result<()> {
     let all = has_others.then(loops);
     let mut others =
         all.as_deref().unwrap_or(known_loops()).iter().filter(|descriptors| !has(descriptors.epoll));
     others.try_for_each(LoopDescriptors::replace)
+}
+
+/// Those of the known loops that are to be replaced, a bit for each.
+static LATE: AtomicU64 = AtomicU64::new(0);
+
+/// The same as [`replace_loops`] without others, but when [`replace_late_loops`] is called: until then the parent's threads may be
+/// woken, and find nothing. Whether that can be noted.
+pub fn put_off_loops(has: impl Fn(RawFd) -> bool) -> bool {
+    let known = known_loops();
+    if known.len() > u64::BITS as usize {
+        return false;
+    }
+    let bits = known.iter().enumerate().filter(|(_, known)| !has(known.epoll)).map(|(place, _)| 1 << place);
+    LATE.store(bits.fold(0, |all, bit| all | bit), Ordering::Relaxed);
+    true
+}
+
+/// Where there are no descriptors left for it, the loops stay as they are. Does not allocate.
+pub fn replace_late_loops() {
+    let late = LATE.swap(0, Ordering::Relaxed);
+    if late != 0 {
+        let those = known_loops().iter().enumerate().filter(|(place, _)| late & 1 << place != 0);
+        let _ = those.map(|(_, known)| known).try_for_each(LoopDescriptors::replace);
+    }
 }
 
 impl LoopDescriptors {

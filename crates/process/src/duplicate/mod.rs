@@ -43,12 +43,14 @@ mod call;
 mod child;
 mod descriptors;
 mod heap;
+mod late;
 mod stack;
 mod talk;
 mod threads;
 mod v8;
 mod waits;
 
+pub use late::make_late_threads;
 pub use threads::{has_stale_ids, renew_ids};
 pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};
 
@@ -69,6 +71,8 @@ pub struct Request {
     pub parent_tid: usize,
     /// Where the kernel writes it in the copy, and zero at its end.
     pub child_tid: usize,
+    /// Whether it may begin without the threads that it is to have, as what it does may be over before they would have work.
+    pub may_be_short: bool,
     /// What becomes of it in its new namespaces, before JavaScript goes on; those that it unshares itself are not made by the call.
     pub setup: Setup,
 }
@@ -131,6 +135,7 @@ pub fn prepare(enqueue: impl FnMut(), random: impl FnMut()) -> Result<()> {
     waits::learn_abseil();
     heap::learn()?;
     descriptors::learn();
+    late::learn();
     make_room();
     stack::end_of_own().map(drop)
 }
@@ -152,6 +157,7 @@ pub unsafe fn duplicate(
     request: &Request,
     event_loop: *mut c_void,
 ) -> std::result::Result<Duplicate, StepFailure> {
+    make_late_threads()?;
     let (uv, event_loop) = (uv()?, event_loop.cast::<Loop>());
     let stack = Stack::new(request.stack_size)?;
     let own = request.setup.has_maps().then(|| pidfd_open(Pid::this(), PidfdFlags::empty())).transpose()?;
@@ -222,7 +228,7 @@ pub unsafe fn duplicate(
         if let Err(failed) = settled {
             talk.fail(failed);
             if !is_told {
-                say_why(failed.failure);
+                say_why("begin", failed.failure);
             }
             exit_now(1);
         }
@@ -276,7 +282,14 @@ unsafe fn settle_in(
     let backend = unsafe { (*event_loop).backend_fd };
     // SAFETY: as above.
     let is_polled = |fd| unsafe { polled_descriptors(event_loop) }.any(|polled| polled == fd);
-    descriptors::replace(|fd| fd == backend || is_polled(fd), has_others)?;
+    let has = |fd| fd == backend || is_polled(fd);
+    descriptors::replace_lock()?;
+    if has_others || !late::is_put_off() || !descriptors::put_off_loops(has) {
+        descriptors::replace_loops(has, has_others)?;
+    } else if !late::is_put_off() {
+        // The timer was faster.
+        descriptors::replace_late_loops();
+    }
     let unwound = || {
         // V8 was there when it was refreshed.
         let _ = v8::cancel_termination();
@@ -300,8 +313,8 @@ fn stands_well(thread: &Interrupted, code: &Code) -> bool {
 }
 
 /// Its parent may have gone on already. Without its threads nothing may allocate.
-fn say_why(failure: Failure) {
-    for part in ["clone: the child cannot begin, ", failure.call, " has failed\n"] {
+fn say_why(what: &str, failure: Failure) {
+    for part in ["clone: the child cannot ", what, ", ", failure.call, " has failed\n"] {
         let _ = write_all(std::io::stderr().as_fd(), part.as_bytes());
     }
 }

@@ -545,8 +545,13 @@ pub fn bury(thread: &Interrupted) {
 /// Whether a thread has in a copy, as far as the libc knows, the id that it has in the parent: one of V8's that was at work may
 /// hold a recursive lock, whose owner is the id that the libc has noted. One that waits, and one of the pool, holds none.
 fn keeps_its_id(thread: &Interrupted) -> bool {
+    is_v8_worker(thread) && !is_at_rest(thread)
+}
+
+/// Whether a thread waits in a system call, and holds no lock.
+pub fn is_at_rest(thread: &Interrupted) -> bool {
     // SAFETY: it waits in its handler, or is to go on there.
-    is_v8_worker(thread) && unsafe { was_in_system_call(thread.context) }.is_err()
+    unsafe { was_in_system_call(thread.context) }.is_ok()
 }
 
 /// Whether a thread of this copy has the id of the parent's.

@@ -39,7 +39,7 @@ export declare function clonePhases(): Array<Phase>
 
 /**
  * clone3(2), as has been asked, with everything that JavaScript needs to go on in the clone. In the parent the clone's pid and
- * pidfd are where they were wanted; in the clone its own pid, -1, and whether the libc knows a thread by another id than its own.
+ * pidfd are where they were wanted; in the clone its own pid, and -1.
  *
  * # Safety
  *
@@ -293,7 +293,7 @@ export declare function renew(): Failure | null
  */
 export declare function renewed(random: Array<Uint8Array>, counts: Array<Uint8Array>): void
 
-/** In a clone: every thread is known to the libc by its own id. */
+/** In a clone: all threads are there, and known to the libc by their own ids. */
 export declare function renewThreadIds(): Failure | null
 
 /** A resource of getrlimit(2). */

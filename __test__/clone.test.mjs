@@ -15,7 +15,7 @@ import {
   statusOf,
   temporaryDirectory,
 } from './helpers/machine.mjs'
-import { available, inProcess, inUserNamespace, isRoot, slowness } from './helpers/process.mjs'
+import { available, inProcess, inUserNamespace, isRoot, privileged, slowness } from './helpers/process.mjs'
 
 // One after another: each runs several processes with all their threads, and some measure.
 const test = ava.serial
@@ -2015,39 +2015,114 @@ test('A clone of a child that has no threads yet has them when it needs them', a
 
 const ifTheyAreLate = isGlibc ? test : () => {}
 
+/** In a process whose user may have no thread more than it and one that it clones; for a program of its own, which `loop` ends. */
+const atItsLimit = (loop) => {
+  // There the process's own threads are all that the limit counts.
+  const words = [
+    ...(isRoot ? ['setpriv', '--reuid=54322', '--regid=54322', '--clear-groups'] : []),
+    ...inUserNamespace,
+  ]
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    ${THREADS}
+    clone(() => {}).waitSync()
+    require('node:child_process').execFileSync('prlimit', ['--nproc=' + (threads() + 1) + ':', '--pid', String(process.pid)])
+    ;(async () => {
+      // Until V8's threads are all found at rest.
+      for (let count = 0; count < 100; count++) {
+        await new Promise((resolve) => setTimeout(resolve, 10))
+        try {
+          ${loop}
+        } catch ({ code, step }) {
+          if (code !== 'EAGAIN' || step !== 'clone') throw new Error(code)
+        }
+      }
+    })()`
+  return program([...words, process.execPath, '-e', source])
+}
+
 for (const [what, fn, expected] of [
   ['while it computes', '() => busy(1000)', /^clone: the child cannot go on, clone has failed\n$/],
   // It may have been slow to begin.
   ['when it returns a promise', '() => Promise.resolve()', /EAGAIN|cannot go on/],
 ]) {
   ifTheyAreLate(`A child that is refused its threads ${what} ends, and says why`, async (t) => {
-    // There the process's own threads are all that the limit counts.
-    const words = [
-      ...(isRoot ? ['setpriv', '--reuid=54322', '--regid=54322', '--clear-groups'] : []),
-      ...inUserNamespace,
-    ]
-    const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
-      ${THREADS}
-      clone(() => {}).waitSync()
-      require('node:child_process').execFileSync('prlimit', ['--nproc=' + (threads() + 1) + ':', '--pid', String(process.pid)])
-      ;(async () => {
-        // Until V8's threads are all found at rest.
-        for (let count = 0; count < 100; count++) {
-          await new Promise((resolve) => setTimeout(resolve, 10))
-          try {
-            const { code } = clone(${fn}).waitSync()
-            console.log(code)
-            break
-          } catch ({ code, step }) {
-            if (code !== 'EAGAIN' || step !== 'clone') throw new Error(code)
-          }
-        }
-      })()`
-    const { output, errors } = await program([...words, process.execPath, '-e', source])
+    const { output, errors } = await atItsLimit(`console.log(clone(${fn}).waitSync().code); break`)
     t.is(output, '1\n', errors)
     t.regex(errors, expected)
   })
 }
+
+ifTheyAreLate(
+  'A child that is refused its threads when it returns a promise ends, where it takes the error too',
+  async (t) => {
+    const { output, errors } = await atItsLimit(`
+    const { code } = clone(() => {
+      process.on('uncaughtException', ({ code }) => tell('heard', code)).on('exit', () => { process.exitCode = 6 })
+      // It would be found to go on.
+      setTimeout(() => { tell('goes on'); process.exit() }, 1000)
+      return new Promise(() => {})
+    }).waitSync()
+    // It may have been slow to begin, and be ended by the timer.
+    if (code === 1) continue
+    console.log(code)
+    break`)
+    t.is(output, 'heard EAGAIN\n6\n', errors)
+  },
+)
+
+for (const [name, args] of Object.entries({
+  setuid: [0],
+  seteuid: [0],
+  setgid: [0],
+  setegid: [0],
+  setgroups: [[0]],
+  initgroups: [0, 0],
+})) {
+  test(`Whoever calls process.${name}() has all threads before, which would else keep other ids`, async (t) => {
+    const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+      ${THREADS}
+      ;(async () => {
+        for (let count = 0; count < 5; count++) {
+          await new Promise((resolve) => setTimeout(resolve, 5))
+          clone(() => {
+            // In a user namespace it may be refused: the threads are there all the same.
+            try { process.${name}(...${JSON.stringify(args)}) } catch {}
+            tell(threads() > 1)
+          }).waitSync()
+        }
+      })()`
+    const { output, errors } = await program([...privileged, process.execPath, '-e', source])
+    t.is(output, 'true\n'.repeat(5), errors)
+  })
+}
+
+test('No thread of a child keeps the ids that it gives up, whatever its threads were at', async (t) => {
+  if (!available(t, isRoot, 'to be root')) return
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    ${THREADS}
+    const { readdirSync } = require('node:fs')
+    const ids = () => readdirSync('/proc/self/task').map((tid) =>
+      /Uid:.*/.exec(readFileSync('/proc/self/task/' + tid + '/status', 'utf8'))[0])
+    const giveUp = (first) => () => {
+      first()
+      process.setuid(65534)
+      busy(20)
+      return new Set(ids()).size === 1 && ids()[0] === 'Uid:\t65534\t65534\t65534\t65534' ? 0 : 1
+    }
+    ;(async () => {
+      // At once; when V8 has work for its threads, which it has told them; when they have just come, or are about to.
+      for (const first of [() => {}, gc, () => busy(3), () => busy(10)]) {
+        for (let count = 0; count < 20; count++) {
+          if (count % 2) gc()
+          else await new Promise(setImmediate)
+          const { code } = clone(giveUp(first)).waitSync()
+          if (code !== 0) console.log(String(first), count, code)
+        }
+      }
+    })()`
+  const { output, errors } = await program([process.execPath, '--expose-gc', '-e', source])
+  t.is(output, '', errors)
+})
 
 // Node 20 has that thread always.
 const ifItCanBeWithout = process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? test : () => {}
@@ -2064,6 +2139,14 @@ ifItCanBeWithout(
     t.is(output, 'ETIMEDOUT 7\n', errors)
   },
 )
+
+test("What the process's NODE_OPTIONS say later is not what it has been started with", async (t) => {
+  const source = `process.env.NODE_OPTIONS = '--disable-sigusr1'
+    const { clone } = require(${JSON.stringify(LIBRARY)})
+    console.log(clone(() => 7).waitSync())`
+  const { output, errors } = await program([process.execPath, '-e', source])
+  t.is(output, '{ code: 7, signal: null }\n', errors)
+})
 
 test("The first clone is made where somebody's own functions put off what runs later", async (t) => {
   const { output, errors } = await script(`

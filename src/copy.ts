@@ -89,7 +89,7 @@ export function rehearse(internals: NodeInternals): void {
   try {
     internals.rehearse(HERE)
     const watcher = { onReadable: ignore, disown: ignore }
-    goOn(ignore, process.pid, true, watcher, internals.standIn(), standIn())
+    goOn(ignore, process.pid, watcher, internals.standIn(), standIn())
   } finally {
     progress = own
   }
@@ -212,21 +212,14 @@ export function getReady(internals: NodeInternals): void {
 }
 
 /**
- * The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. With `hasStaleIds` the libc
- * knows one of the threads by its id in the parent. As little as can be is made here, and of literals nothing.
+ * The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. As little as can
+ * be is made here, and of literals nothing.
  */
-export function goOn(
-  body: Body,
-  pid: number,
-  hasStaleIds: boolean,
-  own: Watcher,
-  internals: NodeInternals,
-  place = HERE,
-): never {
+export function goOn(body: Body, pid: number, own: Watcher, internals: NodeInternals, place = HERE): never {
   try {
     leaveListeners(place.host)
     place.watches.disown(own)
-    begin(place, pid, hasStaleIds, internals, body, new place.Resource('clone'))
+    begin(place, pid, internals, body, new place.Resource('clone'))
   } catch (error) {
     place.giveUp(error)
   }
@@ -236,14 +229,13 @@ export function goOn(
 function begin(
   place: Place,
   pid: number,
-  hasStaleIds: boolean,
   internals: NodeInternals,
   body: Body,
   resource: AsyncResource,
 ): void {
   internals.drop()
   // What the parent has made has an id up to this one.
-  adopt(place, pid, hasStaleIds, resource.asyncId())
+  adopt(place, pid, resource.asyncId())
   internals.renewResolver()
   internals.refuseHooks()
   internals.dropTicks()
@@ -283,18 +275,13 @@ function waitForTheEnd(place: Place): never {
 }
 
 /** With the parent's descriptors there is no event loop: it would take from the parent's. */
-export function goOnSynchronously(
-  body: Body,
-  pid: number,
-  hasStaleIds: boolean,
-  internals: NodeInternals,
-): never {
+export function goOnSynchronously(body: Body, pid: number, internals: NodeInternals): never {
   hasEventLoop = false
   watches.leaveEpoll()
   leaveListeners(node)
   // The listeners for signals are not closed, as that would be done in the parent's loop.
   node._events = create(null)
-  adoptIdentity(node, takeOutfit(HERE), pid, hasStaleIds)
+  adoptIdentity(node, takeOutfit(HERE), pid)
   internals.dropRandom()
   check(binding.renew(), () => ({}), goOn)
   let code: number
@@ -325,17 +312,23 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
   try {
     const result = resource.runInAsyncScope(body)
     hasThrown = false
-    if (isThenable(result)) {
-      const failure = binding.makeLateThreads()
-      if (failure !== null) check(failure, () => ({ step: () => 'clone' }), start)
-      binding.deliverTasks()
-      Promise.resolve(result).then(finish, fail)
-    } else finish(result)
+    if (isThenable(result)) waitFor(result)
+    else finish(result)
   } finally {
     if (hasThrown) {
       progress.isSettled = true
       // A listener of the function's may take it.
       process.nextTick(() => end(host, exitCode(host, 1)))
+    }
+  }
+
+  function waitFor(result: PromiseLike<unknown>): void {
+    try {
+      check(binding.makeLateThreads(), () => ({ step: () => 'clone' }), start)
+      binding.deliverTasks()
+      Promise.resolve(result).then(finish, fail)
+    } catch (error) {
+      fail(error)
     }
   }
 
@@ -400,7 +393,7 @@ function takeOutfit(place: Place): Outfit {
   return outfit?.fits(host) ? outfit : new Outfit(host)
 }
 
-function adopt(place: Place, pid: number, hasStaleIds: boolean, latest: number): void {
+function adopt(place: Place, pid: number, latest: number): void {
   const { host, globals, workers } = place
   const outfit = takeOutfit(place)
   for (const request of host._getActiveRequests()) request.oncomplete = ignore
@@ -414,7 +407,7 @@ function adopt(place: Place, pid: number, hasStaleIds: boolean, latest: number):
   }
   leaveWorkers(workers, latest)
   removeListeners(host, outfit)
-  adoptIdentity(host, outfit, pid, hasStaleIds)
+  adoptIdentity(host, outfit, pid)
   // Whoever holds one that the parent has opened does not ask process for it again.
   for (const stream of streams) void process[stream.fd === 1 ? 'stdout' : 'stderr']
   leaveChannel(host)
@@ -433,6 +426,7 @@ class Outfit {
   readonly stdin = new StandardInput()
   /** Where Node's own are among the listeners of the process: looking for them costs a copy more than seeing that they are there. */
   readonly #places: { event: string; own: Listener; all: Listener | Listener[]; place: number }[] = []
+  readonly #credentials: Credential[]
   readonly #fatalException: Host['_fatalException']
   #former: Host['_fatalException'] | undefined
 
@@ -457,6 +451,7 @@ class Outfit {
     this.events.beforeExit = onBeforeExit
     this.events.exit = this.onExit
     this.count = Object.keys(this.events).length
+    this.#credentials = renewedCredentials(host)
     this.#fatalException = (error, fromPromise) => {
       progress.isFatal = true
       try {
@@ -476,6 +471,15 @@ class Outfit {
       if (events[event] !== all || (place !== -1 && (all as Listener[])[place] !== own)) return false
     }
     return true
+  }
+
+  replaceCredentials(host: Host): void {
+    const credentials = this.#credentials
+    for (let index = 0; index < credentials.length; index++) {
+      const { name, change, renewed } = credentials[index] as Credential
+      // Somebody may have put another in its place meanwhile.
+      if (host[name] === change) host[name] = renewed
+    }
   }
 
   replaceFatalException(host: Host): void {
@@ -537,7 +541,7 @@ function ignore(): void {
   // The parent hears of it.
 }
 
-function adoptIdentity(host: Host, outfit: Outfit, pid: number, hasStaleIds: boolean): void {
+function adoptIdentity(host: Host, outfit: Outfit, pid: number): void {
   outfit.pid.value = pid
   defineProperty(host, 'pid', outfit.pid)
   // What is so already need not be set, by functions that a copy would not run otherwise.
@@ -549,7 +553,7 @@ function adoptIdentity(host: Host, outfit: Outfit, pid: number, hasStaleIds: boo
   outfit.stderr.replace(host, 'stderr')
   progress.input = undefined
   outfit.stdin.replace(host, 'stdin')
-  if (hasStaleIds) adoptCredentials(host)
+  outfit.replaceCredentials(host)
 }
 
 function reallyExit(this: unknown, code: number): void {
@@ -559,17 +563,31 @@ function reallyExit(this: unknown, code: number): void {
 
 const CREDENTIALS = ['setuid', 'seteuid', 'setgid', 'setegid', 'setgroups', 'initgroups'] as const
 
-/** The libc has every thread change its ids, and passes over one that it does not know by its own. */
-function adoptCredentials(host: Host): void {
+/** One of them, and what a copy has in its place. */
+interface Credential {
+  name: (typeof CREDENTIALS)[number]
+  change: Listener
+  renewed: Listener
+}
+
+/** The libc has every thread change its ids, but one that comes meanwhile, or that it does not know by its own. */
+function renewedCredentials(host: Host): Credential[] {
+  const found: Credential[] = []
   for (const name of CREDENTIALS) {
     const change = host[name]
-    if (change === undefined) continue
-    host[name] = function renewed(...args) {
+    if (change === undefined || renewing.has(change)) continue
+    const renewed: Listener = function (...args) {
       check(binding.renewThreadIds(), () => ({}), renewed)
       return change.apply(this, args)
     }
+    renewing.add(renewed)
+    found.push({ name, change, renewed })
   }
+  return found
 }
+
+/** A copy of a copy has them already. */
+const renewing = new WeakSet<Listener>()
 
 /** What hears of events without being among the listeners of `process`: what wraps its `emit`, and the parent's domains. */
 function leaveListeners(host: Host): void {

@@ -27,11 +27,8 @@ import { abortsOnUncaughtException, sharesRings } from './startup.js'
 import { check, systemCallError } from './system-call-error.js'
 import { watches } from './watches.js'
 
-/**
- * Where the addon writes a pid, a pidfd, and in a copy whether a thread is known by a stale id: an array of its own each time
- * would be made behind the fork.
- */
-const made = new Int32Array(3)
+/** Where the addon writes a pid and a pidfd: an array of its own each time would be made behind the fork. */
+const made = new Int32Array(2)
 
 /**
  * clone(2) of what has been checked. Each function that runs here writes to a page or two, and behind the fork each of those is
@@ -71,18 +68,16 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
     // Destructuring would run an array's iterator.
     const pid = made[0] as number
     const pidfd = made[1] as number
-    // Read here too: what the copy alone did would be new to V8 in each.
-    const hasStaleIds = made[2] !== 0
     if (pidfd !== -1) {
       child.pid = pid
       started.pidfd = pidfd
       return child
     }
     if (flags !== 0 && has(flags, CLONE_FILES)) {
-      return goOnSynchronously(fn, pid, hasStaleIds, nodeInternals())
+      return goOnSynchronously(fn, pid, nodeInternals())
     }
     checked.release?.()
-    return goOn(fn, pid, hasStaleIds, started, nodeInternals())
+    return goOn(fn, pid, started, nodeInternals())
   } finally {
     // In the parent only: the child ends here.
     if (!hasBegun) started?.giveUp()

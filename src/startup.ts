@@ -15,18 +15,18 @@ function variable(name: string): string {
 
 /** V8 would take the end of execution, in which a copy begins, for an error that nobody catches. */
 export function abortsOnUncaughtException(): boolean {
-  return isOn('abort-on-uncaught-exception', variable('NODE_OPTIONS'))
+  return isOn('abort-on-uncaught-exception')
 }
 
 /** Node has no thread then that waits for SIGUSR1. */
 export function ignoresSigusr1(): boolean {
-  return isOn('disable-sigusr1', process.env.NODE_OPTIONS ?? '')
+  return isOn('disable-sigusr1')
 }
 
-/** Whether one of the two, or both, say so, of which the last holds. */
-function isOn(option: string, variable: string): boolean {
+/** Whether NODE_OPTIONS or the command line say so, of which the last holds. */
+function isOn(option: string): boolean {
   const form = new RegExp(`^--(no[-_]?)?${option.replaceAll('-', '[-_]')}$`)
-  const given = [...variable.replaceAll('"', '').split(' '), ...process.execArgv]
+  const given = [...variable('NODE_OPTIONS').replaceAll('"', '').split(' '), ...process.execArgv]
   const last = given.filter((word) => form.test(word)).at(-1)
   return last !== undefined && form.exec(last)?.[1] === undefined
 }

@@ -146,8 +146,8 @@ struct Asked {
     /// Where its end is told, and by which number.
     epoll: RawFd,
     id: u32,
-    /// Room for three numbers.
-    made: *mut [i32; 3],
+    /// Room for two numbers.
+    made: *mut [i32; 2],
 }
 
 thread_local! {
@@ -194,15 +194,15 @@ pub fn ask_for_clone(
         },
     };
     // SAFETY: JavaScript waits, and no other thread has it.
-    let made = <&mut [i32; 3]>::try_from(unsafe { made.as_mut() })
-        .map_err(|_| Error::new(Status::InvalidArg, "room for three numbers is wanted"))?;
+    let made = <&mut [i32; 2]>::try_from(unsafe { made.as_mut() })
+        .map_err(|_| Error::new(Status::InvalidArg, "room for two numbers is wanted"))?;
     let (event_loop, epoll) = (event_loop(&env)?, epoll.fd());
     ASKED.set(Some(Asked { request, event_loop, epoll, id, made }));
     Ok(())
 }
 
 /// clone3(2), as has been asked, with everything that JavaScript needs to go on in the clone. In the parent the clone's pid and
-/// pidfd are where they were wanted; in the clone its own pid, -1, and whether the libc knows a thread by another id than its own.
+/// pidfd are where they were wanted; in the clone its own pid, and -1.
 ///
 /// # Safety
 ///
@@ -217,10 +217,10 @@ pub fn clone_process() -> Result<Option<Failure>> {
     let result = unsafe { duplicate::duplicate(&request, event_loop) };
     Ok(failure(result.and_then(|duplicate| {
         let numbers = match duplicate {
-            Duplicate::Child => [std::process::id().cast_signed(), -1, duplicate::has_stale_ids().into()],
+            Duplicate::Child => [std::process::id().cast_signed(), -1],
             Duplicate::Parent { pid, pidfd } => {
                 watch_process(epoll, pidfd.as_fd(), id)?;
-                [pid.as_raw(), number(pidfd), 0]
+                [pid.as_raw(), number(pidfd)]
             }
         };
         // SAFETY: as the caller promises, and nobody else writes to it.
@@ -318,7 +318,7 @@ pub fn throw_uncaught(env: Env, error: Unknown<'_>) {
     event_loop::throw_uncaught(&env, &error);
 }
 
-/// In a clone: every thread is known to the libc by its own id.
+/// In a clone: all threads are there, and known to the libc by their own ids.
 #[napi]
 pub fn renew_thread_ids() -> Option<Failure> {
     failure(duplicate::renew_ids())

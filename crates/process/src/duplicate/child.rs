@@ -45,7 +45,8 @@ pub fn begin(
         if !request.revives(&thread) {
             threads::bury(&thread);
         } else if !are_late {
-            threads::revive(&thread).map_err(|failure| Failed::of(Step::Clone, failure))?;
+            threads::revive(&thread, threads::keeps_its_id(&thread))
+                .map_err(|failure| Failed::of(Step::Clone, failure))?;
         }
     }
     talk.succeed();

@@ -101,12 +101,14 @@ fn make() -> Result<()> {
     replace_late_loops();
     let count = COUNT.swap(0, Ordering::AcqRel);
     LATE[..count].iter().try_for_each(|place| {
-        threads::revive(&Interrupted {
+        let thread = Interrupted {
             tid: place.tid.load(Ordering::Relaxed),
             frame: place.frame.load(Ordering::Relaxed),
             context: place.context.load(Ordering::Relaxed),
             thread_pointer: place.thread_pointer.load(Ordering::Relaxed),
-        })
+        };
+        // It held none when this process was cloned, also where what it waited for has come since.
+        threads::revive(&thread, false)
     })
 }
 

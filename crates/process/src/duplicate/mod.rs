@@ -51,7 +51,7 @@ mod v8;
 mod waits;
 
 pub use late::make_late_threads;
-pub use threads::{has_stale_ids, renew_ids};
+pub use threads::renew_ids;
 pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};
 
 /// What the copy is to be.

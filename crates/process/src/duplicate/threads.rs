@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use linux_clone_syscalls::{Errno, Failure, Result};
 
+use super::late::make_late_threads;
 use super::waits::learn_queue;
 use crate::arch::{CloneArguments, resume, thread_pointer, was_in_system_call};
 use crate::failure::ThreadFailure;
@@ -472,8 +473,9 @@ pub fn rename_self() {
     }
 }
 
-/// In a copy: a thread of the parent's goes on where its signal interrupted it. Does not allocate.
-pub fn revive(thread: &Interrupted) -> Result<()> {
+/// In a copy: a thread of the parent's goes on where its signal interrupted it. `has_lock` says whether it may hold one by its id.
+/// Does not allocate.
+pub fn revive(thread: &Interrupted, has_lock: bool) -> Result<()> {
     let layout = layout()?;
     let place = place_in(thread.thread_pointer, layout.tid);
     let flags = libc::CLONE_VM
@@ -484,7 +486,7 @@ pub fn revive(thread: &Interrupted) -> Result<()> {
         | libc::CLONE_SYSVSEM
         | libc::CLONE_SETTLS
         | libc::CLONE_CHILD_CLEARTID;
-    let flags = if keeps_its_id(thread) {
+    let flags = if has_lock {
         HAS_STALE_IDS.store(true, Ordering::Relaxed);
         flags
     } else {
@@ -544,7 +546,7 @@ pub fn bury(thread: &Interrupted) {
 
 /// Whether a thread has in a copy, as far as the libc knows, the id that it has in the parent: one of V8's that was at work may
 /// hold a recursive lock, whose owner is the id that the libc has noted. One that waits, and one of the pool, holds none.
-fn keeps_its_id(thread: &Interrupted) -> bool {
+pub fn keeps_its_id(thread: &Interrupted) -> bool {
     is_v8_worker(thread) && !is_at_rest(thread)
 }
 
@@ -557,20 +559,15 @@ pub fn is_at_rest(thread: &Interrupted) -> bool {
 /// Whether a thread of this copy has the id of the parent's.
 static HAS_STALE_IDS: AtomicBool = AtomicBool::new(false);
 
-/// Whether the libc knows a thread of this process by another id than its own.
-#[must_use]
-pub fn has_stale_ids() -> bool {
-    HAS_STALE_IDS.load(Ordering::Relaxed)
-}
-
-/// In a copy: gives every thread its own id as the libc knows it, for setuid(3) and its like, which pass over whoever they
-/// cannot signal. Who is at work is waited for.
+/// In a copy: makes all threads that it is to have, each of which the libc knows by its own id, for setuid(3) and its like: they pass
+/// over whoever they cannot signal, and who comes while they are at it. Who is at work is waited for.
 ///
 /// # Errors
 ///
-/// ETIMEDOUT.
+/// ETIMEDOUT; those of [`make_late_threads`].
 pub fn renew_ids() -> std::result::Result<(), ThreadFailure> {
-    if !has_stale_ids() {
+    make_late_threads()?;
+    if !HAS_STALE_IDS.load(Ordering::Relaxed) {
         return Ok(());
     }
     let parked = Parked::all_settled(|_| (), |thread| !keeps_its_id(thread))?;

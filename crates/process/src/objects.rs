@@ -59,35 +59,53 @@ unsafe extern "C" fn add_code(info: *mut libc::dl_phdr_info, _: usize, ranges: *
     // SAFETY: what dl_iterate_phdr(3) passes lives during the call.
     let info = unsafe { &*info };
     // SAFETY: as above.
-    ranges.extend(unsafe { segments(info, libc::PF_X) });
+    ranges.extend(unsafe { segments(info, is_code) });
     0
 }
 
 /// The data of the object that has been loaded with an address in it, and with that changes.
 pub fn data_beside(address: usize) -> Vec<Range<usize>> {
-    let mut search = Search { address, found: Vec::new() };
+    segments_beside(address, |rights| rights & libc::PF_W != 0)
+}
+
+/// What cannot be written of that object.
+pub fn constants_beside(address: usize) -> Vec<Range<usize>> {
+    segments_beside(address, |rights| rights & libc::PF_W == 0)
+}
+
+fn segments_beside(address: usize, has: fn(libc::Elf64_Word) -> bool) -> Vec<Range<usize>> {
+    let mut search = Search { address, has, found: Vec::new() };
     // SAFETY: the function is called with our search, while we wait.
-    unsafe { libc::dl_iterate_phdr(Some(find_data), (&raw mut search).cast()) };
+    unsafe { libc::dl_iterate_phdr(Some(find_segments), (&raw mut search).cast()) };
     search.found
 }
 
 struct Search {
     address: usize,
+    has: fn(libc::Elf64_Word) -> bool,
     found: Vec<Range<usize>>,
 }
 
-unsafe extern "C" fn find_data(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> libc::c_int {
-    // SAFETY: `data_beside` passes its search.
+unsafe extern "C" fn find_segments(
+    info: *mut libc::dl_phdr_info,
+    _: usize,
+    search: *mut c_void,
+) -> libc::c_int {
+    // SAFETY: `segments_beside` passes its search.
     let search = unsafe { &mut *search.cast::<Search>() };
     // SAFETY: what dl_iterate_phdr(3) passes lives during the call.
     let info = unsafe { &*info };
     // SAFETY: as above.
-    let is_it = unsafe { segments(info, libc::PF_X) }.any(|range| range.contains(&search.address));
+    let is_it = unsafe { segments(info, is_code) }.any(|range| range.contains(&search.address));
     if is_it {
         // SAFETY: as above.
-        search.found.extend(unsafe { segments(info, libc::PF_W) });
+        search.found.extend(unsafe { segments(info, search.has) });
     }
     libc::c_int::from(is_it)
+}
+
+fn is_code(rights: libc::Elf64_Word) -> bool {
+    rights & libc::PF_X != 0
 }
 
 /// What is loaded of an object with these rights.
@@ -97,12 +115,11 @@ unsafe extern "C" fn find_data(info: *mut libc::dl_phdr_info, _: usize, search: 
 /// What dl_iterate_phdr(3) passes.
 unsafe fn segments(
     info: &libc::dl_phdr_info,
-    rights: libc::Elf64_Word,
+    has: fn(libc::Elf64_Word) -> bool,
 ) -> impl Iterator<Item = Range<usize>> {
     // SAFETY: it has as many headers.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-    let loaded =
-        headers.iter().filter(move |header| header.p_type == libc::PT_LOAD && header.p_flags & rights != 0);
+    let loaded = headers.iter().filter(move |header| header.p_type == libc::PT_LOAD && has(header.p_flags));
     loaded.map(|header| {
         #[allow(clippy::cast_possible_truncation, reason = "addresses of this process")]
         let (start, length) = ((info.dlpi_addr + header.p_vaddr) as usize, header.p_memsz as usize);

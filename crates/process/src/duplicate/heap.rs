@@ -1,18 +1,25 @@
 //! V8's heap, which V8 keeps from children (`MADV_DONTFORK`) so that a fork before an exec is cheap.
 //!
-//! Which mappings those are, only /proc/self/smaps says, and reading that costs more than the fork: it walks all memory. So
-//! everything is let through each time, which is cheap. What is to be kept from forks again has the header of a chunk of
-//! V8's heap, or was so when smaps was read, once; where V8 has made something else since, it stays let through, which
-//! costs later forks a little, and is never wrong.
+//! For a copy all memory is let through, which is one call where nothing is new, and stays so until somebody else forks: only
+//! then it is found out which mappings V8 keeps from forks, and they are kept from that one. Most programs clone more often than
+//! they start others.
+//!
+//! Which those are, only /proc/self/smaps says, and reading that costs more than the fork: it walks all memory. It is read once, before
+//! the first copy. Later they are known by the header of a chunk of V8's heap; where V8 has made something else since, it stays let
+//! through, which costs forks a little, and is never wrong.
 //!
 //! # Safety
 //!
-//! The advice concerns what a fork copies, and nothing that this process does with its memory. What is read of a mapping is
-//! its first words, where /proc says that they can be.
+//! The advice concerns what a fork copies, and nothing that this process does with its memory. Memory that another thread may be
+//! unmapping is read by the kernel.
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use linux_clone_syscalls::{Errno, Failure, Result};
@@ -20,11 +27,15 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
+use crate::maps::page_size;
+use crate::objects::constants_beside;
+use crate::uv::symbol;
+
 /// The kernel's own limit (vm.max_map_count), unless it was raised.
 const MOST: usize = 65_536;
 
-/// Bytes: of some thousand mappings.
-const LONGEST: usize = 256 << 10;
+/// Bytes that are read at once.
+const AT_ONCE: usize = 64 << 10;
 
 /// V8's chunks begin at multiples of this.
 const CHUNK: usize = 256 << 10;
@@ -47,17 +58,12 @@ enum Kind {
 }
 
 impl Mapping {
-    fn is_readable_memory(&self) -> bool {
-        self.kind == Kind::Memory && self.permissions[0] == b'r'
-    }
-
-    /// A file's memory may end before its mapping does.
-    fn is_writable_memory(&self) -> bool {
-        self.kind == Kind::Memory && self.permissions.starts_with(b"rw")
+    fn may_have_chunks(&self) -> bool {
+        self.kind == Kind::Memory && &self.permissions == b"rw-p"
     }
 
     fn may_be_chunk(&self) -> bool {
-        self.kind == Kind::Memory && &self.permissions == b"rw-p" && self.start.is_multiple_of(CHUNK)
+        self.may_have_chunks() && self.start.is_multiple_of(CHUNK)
     }
 }
 
@@ -66,41 +72,50 @@ struct Known {
     form: Option<Form>,
     /// What V8 keeps from forks, and is no chunk: code, what cannot be written, reserved space.
     others: Vec<Mapping>,
+    /// Where the libc's heap begins; 0: there is none.
+    heap: usize,
+    /// What is mapped of Node for good, and cannot be written.
+    constant: Vec<Range<usize>>,
+    /// What the kernel has not mapped for itself, and can be advised.
+    ours: Vec<(usize, usize)>,
 }
 
 static KNOWN: OnceLock<Known> = OnceLock::new();
 
-/// How the header of a chunk tells where the chunk is.
+/// How the header of a chunk tells where the chunk is, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// The first word is the length, the fourth where objects begin (Node 20).
     Length,
-    /// The second word is the address (Node 22).
+    /// The second word is the address, followed by the length (Node 22).
     Address,
-    /// The second word points to a description whose second word is the address (Node 24 and later).
+    /// The second word points to a description whose second word is the address, followed by the length (Node 24 and later).
     Description,
 }
 
 impl Form {
     const ALL: [Self; 3] = [Self::Length, Self::Address, Self::Description];
 
-    /// `word` reads a word of memory, where it can be read.
-    fn is_of(self, mapping: &Mapping, word: impl Fn(usize) -> Option<usize>) -> bool {
-        if !mapping.may_be_chunk() {
-            return false;
-        }
-        let Mapping { start, end, .. } = *mapping;
-        match self {
+    /// How long the chunk is that begins at `start`, if one does, and it ends at `end` at the latest.
+    fn length(self, start: usize, end: usize) -> Option<usize> {
+        let word = word_that_may_be_gone;
+        let region = |place: usize| {
+            let (begin, length) = (word(place)?, word(place + 8)?);
+            (begin == start).then_some(length)
+        };
+        let length = match self {
             Self::Length => {
-                word(start).is_some_and(|length| (1..=end - start).contains(&length))
-                    && word(start + 24).is_some_and(|objects| (start..start + CHUNK).contains(&objects))
+                let objects = word(start + 24)?;
+                (start..start + CHUNK).contains(&objects).then(|| word(start))?
             }
-            Self::Address => word(start + 8) == Some(start),
+            Self::Address => region(start + 8),
             Self::Description => {
-                let description = word(start + 8).filter(|description| description.is_multiple_of(8));
-                description.and_then(|description| word(description + 8)) == Some(start)
+                let description = word(start + 8).filter(|description| description.is_multiple_of(8))?;
+                region(description.checked_add(8)?)
             }
-        }
+        }?;
+        let length = length.checked_next_multiple_of(page_size())?;
+        (1..=end - start).contains(&length).then_some(length)
     }
 }
 
@@ -120,38 +135,109 @@ pub fn words_that_may_be_gone(address: usize, words: &mut [usize]) -> &[usize] {
     &words[..usize::try_from(read).unwrap_or(0) / size_of::<usize>()]
 }
 
-/// A word of memory that stays as it is, as the other threads are parked, where one of the mappings `has` it.
-fn word_of(mappings: &[Mapping], address: usize, has: impl Fn(&Mapping) -> bool) -> Option<usize> {
-    let after = mappings.partition_point(|mapping| mapping.end <= address);
-    let is_there = address.is_multiple_of(align_of::<usize>())
-        && mappings.get(after).is_some_and(|mapping| mapping.start <= address && has(mapping));
-    // SAFETY: it is mapped and readable, and aligned, so that it does not go beyond the mapping's end.
-    is_there.then(|| unsafe { (address as *const usize).read_volatile() })
+/// Words of memory that can be written, where there is no other thread that could unmap it.
+pub struct Words {
+    /// What the libc has from brk(2).
+    heap: Range<usize>,
+    /// Node's own, which cannot be written.
+    constant: &'static [Range<usize>],
+    /// Pages that can be read, and some that cannot, each in its place.
+    pages: [Cell<(usize, bool)>; Self::PLACES],
+    page: usize,
 }
 
-/// The memory of this process while its threads are parked, and what of it a fork leaves out.
+impl Words {
+    const PLACES: usize = 64;
+
+    /// What is there after [`learn`]. Does not allocate.
+    pub fn of_this_process() -> Self {
+        let known = KNOWN.get();
+        // SAFETY: an integer; the libc tells where its memory ends.
+        let end = unsafe { libc::sbrk(0) } as usize;
+        Self {
+            heap: known.map_or(0, |known| known.heap)..end,
+            constant: known.map_or(&[], |known| &known.constant),
+            pages: [const { Cell::new((0, false)) }; Self::PLACES],
+            page: page_size(),
+        }
+    }
+
+    /// Whether it may be the address of one; what cannot be is told apart without a look.
+    pub fn may_be(&self, address: usize) -> bool {
+        address.is_multiple_of(align_of::<usize>())
+            && (self.page..TOP).contains(&address)
+            && !self.constant.iter().any(|range| range.contains(&address))
+    }
+
+    /// The word at an address. Does not allocate.
+    pub fn at(&self, address: usize) -> Option<usize> {
+        if !self.may_be(address) {
+            return None;
+        }
+        let page = address / self.page;
+        let place = &self.pages[page % Self::PLACES];
+        if !self.heap.contains(&address) && place.get().0 != page {
+            place.set((page, can_be_read(address)));
+        }
+        let is_there = self.heap.contains(&address) || place.get().1;
+        // SAFETY: its page can be read, and it is aligned.
+        is_there.then(|| unsafe { (address as *const usize).read_volatile() })
+    }
+}
+
+fn can_be_read(address: usize) -> bool {
+    /// The kernel reads the set first, and then refuses this.
+    const NO_OPERATION: c_int = -1;
+    const LENGTH_OF_SET: usize = 8;
+    let (set, former) = (address as *const c_void, ptr::null_mut::<c_void>());
+    // SAFETY: the kernel checks the address.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, NO_OPERATION, set, former, LENGTH_OF_SET) };
+    Errno::last() != Errno::EFAULT
+}
+
+/// The memory of this process.
 pub struct Heap {
     known: &'static Known,
-    /// Of its own pages, which a fork does not copy: they would have to be copied for the next reading.
-    buffer: &'static mut [u8],
-    /// What the mappings have been read from, if it is not too long.
-    text: Vec<u8>,
+    buffer: Vec<u8>,
     mappings: Vec<Mapping>,
-    /// The first and the last address of neighbours, between which nothing else is mapped.
-    kept: Vec<(usize, usize)>,
 }
+
+static HEAP: OnceLock<Mutex<Heap>> = OnceLock::new();
+
+/// Whether a fork copies what V8 keeps from forks.
+static IS_LET_THROUGH: AtomicBool = AtomicBool::new(false);
 
 /// Whether as many files of /proc can be opened as are read at once: what is learnt of it is learnt once, and must not be what an
 /// open that fails would have it be.
 pub fn can_read() -> Result<()> {
-    const AT_ONCE: usize = 8;
-    let opened: Result<Vec<OwnedFd>> = (0..AT_ONCE).map(|_| open_file(c"/proc/self/maps")).collect();
+    const FILES: usize = 8;
+    let opened: Result<Vec<OwnedFd>> = (0..FILES).map(|_| open_file(c"/proc/self/maps")).collect();
     opened.map(drop)
 }
 
-/// Reads what /proc tells, once.
+/// Reads what /proc tells, once, and has each fork that the libc makes ask for what is to be kept from it.
 pub fn learn() -> Result<()> {
-    known().map(drop)
+    if HEAP.get().is_some() {
+        return Ok(());
+    }
+    let heap = Heap { known: known()?, buffer: vec![0; AT_ONCE], mappings: Vec::with_capacity(MOST) };
+    // SAFETY: a function of ours, in a library that stays.
+    match unsafe { libc::pthread_atfork(Some(before_fork), None, None) } {
+        0 => {
+            HEAP.get_or_init(|| Mutex::new(heap));
+            Ok(())
+        }
+        errno => Err(Failure { call: "pthread_atfork", errno: Errno::from_raw(errno), raw: errno }),
+    }
+}
+
+/// Any thread may be who forks, while others run.
+unsafe extern "C" fn before_fork() {
+    // A thread that makes a copy has it, and would wait for this one, which has its signals blocked: this fork is slower then.
+    let Some(Ok(mut heap)) = HEAP.get().map(Mutex::try_lock) else { return };
+    if IS_LET_THROUGH.load(Ordering::Relaxed) && heap.hold_back().is_ok() {
+        IS_LET_THROUGH.store(false, Ordering::Relaxed);
+    }
 }
 
 fn known() -> Result<&'static Known> {
@@ -159,79 +245,72 @@ fn known() -> Result<&'static Known> {
         return Ok(known);
     }
     let (mut mappings, mut kept) = (Vec::new(), Vec::new());
-    each_line(&open_file(c"/proc/self/smaps")?, &mut vec![0; 64 << 10], |line| {
+    let (mut kernels, mut heap) = (Vec::new(), 0);
+    each_line(&open_file(c"/proc/self/smaps")?, &mut vec![0; AT_ONCE], |line| {
         if let Some(flags) = line.strip_prefix(b"VmFlags: ") {
             if flags.split(|byte| *byte == b' ').any(|flag| flag == b"dc") {
                 kept.extend(mappings.last().copied());
             }
-        } else {
-            mappings.extend(parse(line));
+        } else if let Some(mapping) = parse(line) {
+            if mapping.kind == Kind::Kernel {
+                kernels.push((mapping.start, mapping.end));
+            } else if line.ends_with(b"[heap]") {
+                heap = mapping.start;
+            }
+            mappings.push(mapping);
         }
     })?;
     let chunks = || kept.iter().filter(|mapping| mapping.may_be_chunk());
     let form = Form::ALL.into_iter().find(|form| {
         // Other memory of V8's may begin at such an address too.
-        let alike = chunks().filter(|mapping| form.is_of(mapping, word_that_may_be_gone)).count();
-        alike * 2 > chunks().count()
+        let is_of = |mapping: &&Mapping| form.length(mapping.start, mapping.end).is_some();
+        chunks().filter(is_of).count() * 2 > chunks().count()
     });
-    let is_other = |mapping: &Mapping| !form.is_some_and(|form| form.is_of(mapping, word_that_may_be_gone));
-    let others = kept.iter().copied().filter(is_other).collect();
-    Ok(KNOWN.get_or_init(|| Known { form, others }))
+    let is_chunk = |mapping: &Mapping| {
+        mapping.may_be_chunk() && form.is_some_and(|form| form.length(mapping.start, mapping.end).is_some())
+    };
+    let others = kept.iter().copied().filter(|mapping| !is_chunk(mapping)).collect();
+    Ok(KNOWN.get_or_init(|| Known { form, others, heap, constant: constant(), ours: beside(&kernels) }))
+}
+
+/// The executable's own, which is never unmapped.
+fn constant() -> Vec<Range<usize>> {
+    symbol(b"uv_run\0").map_or_else(Vec::new, |code| constants_beside(code as usize))
+}
+
+/// Above what a process can map; the kernel's page for old system calls is there.
+const TOP: usize = 1 << (usize::BITS - 8);
+
+/// What is between some mappings, in order.
+fn beside(mappings: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let starts = mappings.iter().map(|(start, _)| *start).chain([TOP]);
+    let ends = [page_size()].into_iter().chain(mappings.iter().map(|(_, end)| *end));
+    ends.zip(starts).filter(|(end, start)| end < start && *start <= TOP).collect()
 }
 
 impl Heap {
-    /// All that is needed while threads are parked: allocated once, as its pages cost more than what is written to them.
+    /// To be had before threads are parked, of which one may have it. ENOENT before [`learn`].
     pub fn of_this_process() -> Result<MutexGuard<'static, Self>> {
-        static HEAP: OnceLock<Mutex<Heap>> = OnceLock::new();
-        let known = known()?;
-        if let Some(heap) = HEAP.get() {
-            return Ok(heap.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        let buffer = wiped_on_fork(LONGEST)?;
-        let heap = HEAP.get_or_init(|| {
-            Mutex::new(Self {
-                known,
-                buffer,
-                text: Vec::with_capacity(LONGEST),
-                mappings: Vec::with_capacity(MOST),
-                kept: Vec::with_capacity(MOST),
-            })
-        });
+        let heap = HEAP.get().ok_or(Failure::new("open", Errno::ENOENT))?;
         Ok(heap.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lets a fork copy them. Does not allocate.
     pub fn let_through(&mut self) -> Result<()> {
-        self.read()?;
-        let Self { known, mappings, kept, .. } = self;
-        kept.clear();
-        let mut last_kept = None;
-        for (index, mapping) in
-            mappings.iter().enumerate().filter(|(_, mapping)| mapping.kind == Kind::Memory)
-        {
-            let range = (mapping.start, mapping.end);
-            let is_chunk = known.form.is_some_and(|form| {
-                form.is_of(mapping, |address| word_of(mappings, address, Mapping::is_readable_memory))
-            });
-            // What malloc has is readable and writable, or reserved for that: it must not be taken for V8's.
-            let was_kept = known.others.iter().any(|other| {
-                other.permissions == mapping.permissions
-                    && if mapping.permissions[2] == b'x' {
-                        other.start <= mapping.start && mapping.end <= other.end
-                    } else {
-                        (other.start, other.end) == range
-                    }
-            });
-            if is_chunk || was_kept {
-                match kept.last_mut() {
-                    Some(neighbour) if last_kept == index.checked_sub(1) => neighbour.1 = mapping.end,
-                    _ => kept.push(range),
-                }
-                last_kept = Some(index);
+        IS_LET_THROUGH.store(true, Ordering::Relaxed);
+        for range in &self.known.ours {
+            if is_device(advise(*range, libc::MADV_DOFORK))? {
+                return self.let_each_through();
             }
         }
+        Ok(())
+    }
+
+    /// The same where a device's memory is mapped.
+    fn let_each_through(&mut self) -> Result<()> {
+        self.read()?;
         let is_memory = |mapping: &Mapping| mapping.kind == Kind::Memory;
-        for neighbours in mappings.chunk_by(|one, next| is_memory(one) && is_memory(next)) {
+        for neighbours in self.mappings.chunk_by(|one, next| is_memory(one) && is_memory(next)) {
             if let (Some(first), Some(last)) = (neighbours.first(), neighbours.last())
                 && is_memory(first)
                 && is_device(advise((first.start, last.end), libc::MADV_DOFORK))?
@@ -244,67 +323,62 @@ impl Heap {
         Ok(())
     }
 
-    /// Parses what is mapped only where it has changed. Does not allocate.
-    fn read(&mut self) -> Result<()> {
-        let Self { buffer, text, mappings, .. } = self;
-        let file = open_file(c"/proc/self/maps")?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match read(&file, &mut buffer[filled..]).map_err(|errno| Failure::new("read", errno))? {
-                0 => break,
-                length => filled += length,
+    /// Keeps from forks what V8 does.
+    fn hold_back(&mut self) -> Result<()> {
+        self.read()?;
+        let Self { known, mappings, .. } = self;
+        for mapping in mappings.iter().filter(|mapping| mapping.kind == Kind::Memory) {
+            // What malloc has is readable and writable, or reserved for that: it must not be taken for V8's.
+            let was_kept = known.others.iter().any(|other| {
+                other.permissions == mapping.permissions
+                    && if mapping.permissions[2] == b'x' {
+                        other.start <= mapping.start && mapping.end <= other.end
+                    } else {
+                        (other.start, other.end) == (mapping.start, mapping.end)
+                    }
+            });
+            if was_kept {
+                advise((mapping.start, mapping.end), libc::MADV_DONTFORK)?;
+            } else if let Some(form) = known.form.filter(|_| mapping.may_have_chunks()) {
+                hold_chunks_back(form, mapping)?;
             }
         }
-        let is_whole = filled < buffer.len();
-        if is_whole && text[..] == buffer[..filled] {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Does not allocate.
+    fn read(&mut self) -> Result<()> {
+        let Self { buffer, mappings, .. } = self;
         mappings.clear();
-        text.clear();
         let mut too_many = false;
-        let mut add = |line: &[u8]| {
+        each_line(&open_file(c"/proc/self/maps")?, buffer, |line| {
             if let Some(mapping) = parse(line) {
                 too_many |= mappings.len() == mappings.capacity();
                 if !too_many {
                     mappings.push(mapping);
                 }
             }
-        };
-        if is_whole {
-            text.extend_from_slice(&buffer[..filled]);
-            text.split(|byte| *byte == b'\n').for_each(add);
-        } else {
-            each_line(&open_file(c"/proc/self/maps")?, buffer, &mut add)?;
-        }
+        })?;
         if too_many { Err(Failure::new("madvise", Errno::ENOMEM)) } else { Ok(()) }
-    }
-
-    /// Keeps them from forks again, while no other thread runs that could map something between them.
-    pub fn hold_back(&self) {
-        for range in &self.kept {
-            // It was so before.
-            let _ = advise(*range, libc::MADV_DONTFORK);
-        }
-    }
-
-    /// A word of memory that can be written, as it was when [`Heap::let_through`] looked.
-    pub fn writable_word(&self, address: usize) -> Option<usize> {
-        word_of(&self.mappings, address, Mapping::is_writable_memory)
     }
 }
 
-/// Memory that is zero in a copy of this process, for good.
-fn wiped_on_fork(length: usize) -> Result<&'static mut [u8]> {
-    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: the kernel picks the address, so that nothing of ours is mapped over.
-    let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
-    if memory == libc::MAP_FAILED {
-        return Err(Failure::new("mmap", Errno::last()));
+/// A mapping may have several, between what is others'.
+fn hold_chunks_back(form: Form, mapping: &Mapping) -> Result<()> {
+    let mut start = mapping.start.next_multiple_of(CHUNK);
+    while start < mapping.end {
+        let length = form.length(start, mapping.end);
+        if let Some(length) = length {
+            let range = (start, start + length);
+            advise(range, libc::MADV_DONTFORK)?;
+            // Another thread may have unmapped it meanwhile, and something else be there.
+            if form.length(start, mapping.end) != Some(length) {
+                advise(range, libc::MADV_DOFORK)?;
+            }
+        }
+        start += length.unwrap_or(CHUNK).next_multiple_of(CHUNK);
     }
-    // SAFETY: the mapping is ours. Before Linux 4.14, which refuses, it is copied.
-    unsafe { libc::madvise(memory, length, libc::MADV_WIPEONFORK) };
-    // SAFETY: as long, of zeros, and nobody else has it.
-    Ok(unsafe { std::slice::from_raw_parts_mut(memory.cast(), length) })
+    Ok(())
 }
 
 /// Whether there is a device's memory, which ends the advice: it is not V8's.

@@ -50,6 +50,7 @@ mod threads;
 mod v8;
 mod waits;
 
+pub(crate) use heap::Words;
 pub use late::make_late_threads;
 pub use threads::renew_ids;
 pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};
@@ -92,7 +93,7 @@ pub enum Duplicate {
 }
 
 /// The phases of a clone, in order.
-pub const PHASES: [&str; 7] = ["pool", "park", "let through", "clone", "hold back", "release", "finish"];
+pub const PHASES: [&str; 6] = ["pool", "park", "let through", "clone", "release", "finish"];
 
 static NANOSECONDS: [AtomicU64; PHASES.len()] = [const { AtomicU64::new(0) }; PHASES.len()];
 
@@ -211,10 +212,10 @@ pub unsafe fn duplicate(
     let cloned = let_through.and_then(|()| unsafe { call::clone(request, &stack) });
     if let Ok(Cloned::Child) = cloned {
         let shares_descriptors = request.flags.contains(CloneFlags::FILES);
-        heap.hold_back();
         if !shares_descriptors {
+            let words = Words::of_this_process();
             // SAFETY: the loop and the stack are this thread's, and no other thread is here.
-            unsafe { drop_results_on_stack(event_loop, stack_end, |address| heap.writable_word(address)) };
+            unsafe { drop_results_on_stack(event_loop, stack_end, &words) };
         }
         let begun = child::begin(request, talk, &rows, &parked, &handlers, event_loop);
         let is_told = begun.is_err() && !rows.is_empty();
@@ -238,12 +239,10 @@ pub unsafe fn duplicate(
         return Ok(Duplicate::Child);
     }
     clock.next();
-    heap.hold_back();
     // Unmapping waits for page faults, which threads have that go on, and who waits finds the copy on this processor.
     drop(stack);
     parked.own_stacks();
     parked.let_rest(threads::is_known);
-    clock.next();
     drop((parked, barrier));
     clock.next();
     let finished = match cloned? {

@@ -20,6 +20,7 @@ use super::layout::{
 };
 use super::wakes::fork;
 use super::{Uv, symbol};
+use crate::duplicate::Words;
 
 /// The parent's handles stay where they are, closed as far as libuv is concerned; their callbacks never run. Of its requests
 /// `own_requests` will complete: those that the pool's threads in the copy hold. `unwound` is called once, when the loop calls
@@ -457,20 +458,16 @@ unsafe fn open_inotify(uv: &Uv, event_loop: *mut Loop) {
 /// Finished work that a caller further down the stack has taken off the loop's list, and was about to report one by one.
 ///
 /// Such a list's head is on the stack, its nodes are not; each node stands behind a pointer to the loop (a piece of work), or
-/// to one of its handles (a write). `read` gives a word of memory that can be written. Does not allocate.
+/// to one of its handles (a write). Does not allocate.
 ///
 /// # Safety
 ///
 /// The loop and the stack up to `stack_end` are the calling thread's, and no other thread runs.
-pub unsafe fn drop_results_on_stack(
-    event_loop: *mut Loop,
-    stack_end: usize,
-    read: impl Fn(usize) -> Option<usize>,
-) {
+pub unsafe fn drop_results_on_stack(event_loop: *mut Loop, stack_end: usize, words: &Words) {
     const OWNER_BEFORE_NODE: usize = offset_of!(PoolWork, queue) - offset_of!(PoolWork, owner);
     let here = &raw const stack_end as usize;
     let is_result = |node: usize| {
-        read(node - OWNER_BEFORE_NODE).is_some_and(|owner| {
+        words.at(node - OWNER_BEFORE_NODE).is_some_and(|owner| {
             // SAFETY: as the caller promises.
             owner == event_loop as usize
                 || unsafe { handles_of(event_loop) }.any(|handle| handle as usize == owner)
@@ -480,11 +477,11 @@ pub unsafe fn drop_results_on_stack(
     while head + 16 <= stack_end {
         // SAFETY: two words of the stack.
         let [next, prev] = unsafe { (head as *const [usize; 2]).read_volatile() };
-        if next > 4096
-            && prev > 4096
-            && !(here..stack_end).contains(&next)
-            && read(next + 8) == Some(head)
-            && read(prev) == Some(head)
+        let may_be_node = |word| words.may_be(word) && !(here..stack_end).contains(&word);
+        if may_be_node(next)
+            && may_be_node(prev)
+            && words.at(next + 8) == Some(head)
+            && words.at(prev) == Some(head)
             && is_result(next)
         {
             // SAFETY: it has a ring's form, and holds results: its owner finds it empty.

@@ -98,6 +98,9 @@ impl Form {
 
     /// How long the chunk is that begins at `start`, if one does, and it ends at `end` at the latest.
     fn length(self, start: usize, end: usize) -> Option<usize> {
+        if !is_resident(start) {
+            return None;
+        }
         let word = word_that_may_be_gone;
         let region = |place: usize| {
             let (begin, length) = (word(place)?, word(place + 8)?);
@@ -117,6 +120,14 @@ impl Form {
         let length = length.checked_next_multiple_of(page_size())?;
         (1..=end - start).contains(&length).then_some(length)
     }
+}
+
+/// Whether there is a page: memory that is only reserved would get one where it is read, and tables for it, which a fork copies.
+fn is_resident(page: usize) -> bool {
+    let mut residence = 0;
+    // SAFETY: a byte for one page, of which the kernel checks whether it is mapped.
+    let result = unsafe { libc::mincore(page as *mut c_void, 1, &raw mut residence) };
+    result == 0 && residence & 1 != 0
 }
 
 /// A word of memory that another thread may be unmapping: the kernel says whether it is there.

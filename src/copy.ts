@@ -18,6 +18,9 @@ import { type Watcher, Watches, watches } from './watches.js'
 /** The function that a copy runs. */
 export type Body = () => unknown
 
+/** The context in which it runs. */
+type Resource = Pick<AsyncResource, 'asyncId' | 'runInAsyncScope'>
+
 /** Node's own name for the status of a main module that awaits what nothing will settle. */
 const UNSETTLED = 13
 
@@ -56,11 +59,9 @@ export const isExiting = (): boolean => node._exiting === true
 class Progress {
   /** The JavaScript of the parent's has ended. */
   isOver = false
-  /** What is done then. */
-  next: () => void = ignore
+  run: Run | undefined
   isSettled = false
-  /** What the parent has made has an id up to this one. */
-  latestOfParents = 0
+  latestOfParents = Number.NEGATIVE_INFINITY
   /** The package's own listener. */
   onExit: Listener | undefined
   /** An error is on its way through its listeners; Node prints it when those of `exit` have run. */
@@ -79,17 +80,14 @@ const collections = new FinalizationRegistry(() => {
 
 export const isRehearsed = (): boolean => hasBeenRehearsed
 
-/**
- * What a copy does first is done here, to stand-ins: V8 compiles it in this process, rather than in every copy. Of hooks of
- * asynchronous resources, those for `init` hear of one that nothing comes of.
- */
+/** What a copy does first is done here, to stand-ins: V8 compiles it in this process, rather than in every copy. */
 export function rehearse(internals: NodeInternals): void {
   const own = progress
   progress = new Progress()
   try {
     internals.rehearse(HERE)
     const watcher = { onReadable: ignore, disown: ignore }
-    goOn(ignore, process.pid, watcher, internals.standIn(), standIn())
+    goOn(new Run(ignore, NOBODYS, internals.standIn(), standIn()), process.pid, watcher)
   } finally {
     progress = own
   }
@@ -99,6 +97,10 @@ export function rehearse(internals: NodeInternals): void {
 
 /** A process that {@link rehearse} has end. */
 class Stage extends EventEmitter {}
+
+const now = (callback: () => unknown) => callback()
+
+const NOBODYS = { asyncId: () => 0, runInAsyncScope: now } as Resource
 
 function standIn(): Place {
   const none = () => []
@@ -122,15 +124,11 @@ function standIn(): Place {
   // Named as Node's own are.
   const own = { onWarning: () => ignore(), startListeningIfSignal: () => ignore() }
   host.on('newListener', ignore).on('newListener', own.startListeningIfSignal).on('warning', own.onWarning)
-  const now = (callback: () => unknown) => callback()
   const ticks: (() => void)[] = []
   class Agent {
     constructor() {
       Object.assign(this, { [Symbol('options')]: {}, [Symbol('factory')]: ignore })
     }
-  }
-  class Silent extends AsyncResource {
-    override runInAsyncScope = now as AsyncResource['runInAsyncScope']
   }
   return {
     host,
@@ -139,7 +137,6 @@ function standIn(): Place {
     workers: workersOf({ [Symbol('kOnExit')]: ignore }),
     watches: new Watches(),
     renew: () => null,
-    Resource: Silent,
     nextTick: (callback) => ticks.push(callback),
     setImmediate: now,
     startOver() {
@@ -162,7 +159,6 @@ interface Place {
   globals: object
   workers: Workers | undefined
   watches: Watches
-  Resource: typeof AsyncResource
   /** What is random, and what Node counts. */
   renew(): Failure | null
   nextTick(callback: () => void): void
@@ -179,7 +175,6 @@ const HERE: Place = {
   globals: globalThis,
   workers: workersOf(Worker.prototype),
   watches,
-  Resource: AsyncResource,
   renew: binding.renew,
   nextTick: process.nextTick,
   setImmediate,
@@ -211,31 +206,64 @@ export function getReady(internals: NodeInternals): void {
   HERE.outfit = new Outfit(node)
 }
 
+/** What a copy runs, and with what; made in the parent. */
+export class Run {
+  /** What the parent has made has an id up to this one. */
+  readonly latest: number
+  /** For which the parent listens. */
+  readonly signals: readonly string[]
+
+  constructor(
+    readonly body: Body,
+    readonly resource: Resource,
+    readonly internals: NodeInternals,
+    readonly place = HERE,
+  ) {
+    this.latest = resource.asyncId()
+    this.signals = signalsOf(place.host)
+  }
+}
+
+/** The context of who clones; not its domain, whose errors are its parent's. */
+export function contextOfCaller(): Resource {
+  const { domain } = node
+  if (!domain) return new AsyncResource('clone')
+  node.domain = null
+  try {
+    return new AsyncResource('clone')
+  } finally {
+    node.domain = domain
+  }
+}
+
+const NONE: readonly string[] = []
+
+function signalsOf({ _events: events }: Host): readonly string[] {
+  let found = NONE
+  for (const event in events) if (event.startsWith('SIG')) found = [...found, event]
+  return found
+}
+
 /**
- * The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. As little as can
- * be is made here, and of literals nothing.
+ * The copy's event loop turns, and runs the function. What is on the stack is the parent's, and ends. As little as can be is made
+ * here: of literals and of functions nothing.
  */
-export function goOn(body: Body, pid: number, own: Watcher, internals: NodeInternals, place = HERE): never {
+export function goOn(run: Run, pid: number, own: Watcher): never {
+  const { place } = run
   try {
     leaveListeners(place.host)
     place.watches.disown(own)
-    begin(place, pid, internals, body, new place.Resource('clone'))
+    begin(run, pid)
   } catch (error) {
     place.giveUp(error)
   }
   return waitForTheEnd(place)
 }
 
-function begin(
-  place: Place,
-  pid: number,
-  internals: NodeInternals,
-  body: Body,
-  resource: AsyncResource,
-): void {
+function begin(run: Run, pid: number): void {
+  const { place, internals } = run
   internals.drop()
-  // What the parent has made has an id up to this one.
-  adopt(place, pid, resource.asyncId())
+  adopt(run, pid)
   internals.renewResolver()
   internals.refuseHooks()
   internals.dropTicks()
@@ -243,26 +271,29 @@ function begin(
   if (failure !== null) check(failure, () => ({}), goOn)
   progress.isSettled = false
   progress.isOver = false
-  // The end of execution stops short at the microtask queue, below which Node's functions go on, and run this first.
-  place.nextTick(() => {
-    if (progress.isOver) return
-    internals.forgetCallers()
-    binding.terminateExecution()
-    waitForTheEnd(place)
-  })
-  progress.next = () => {
-    internals.begin()
-    // From a callback of Node's own: what is thrown there keeps its place.
-    place.setImmediate(() => start(place.host, resource, body))
-  }
+  progress.run = run
+  place.nextTick(endAgain)
   const ended = place.startOver(over)
   if (ended !== null) check(ended, () => ({}), goOn)
 }
 
+/** The end of execution stops short at the microtask queue, below which Node's functions go on, and run this first. */
+function endAgain(): void {
+  const { run, isOver } = progress
+  if (isOver || run === undefined) return
+  run.internals.forgetCallers()
+  binding.terminateExecution()
+  waitForTheEnd(run.place)
+}
+
 /** When the JavaScript of the parent's has ended, and the loop has turned once without any. */
 function onOver(): void {
+  const { run } = progress
   progress.isOver = true
-  progress.next()
+  if (run === undefined) return
+  run.internals.begin()
+  // From a callback of Node's own: what is thrown there keeps its place.
+  run.place.setImmediate(start)
 }
 
 /** By this number it is called. */
@@ -307,10 +338,12 @@ function printUncaught(error: unknown): void {
 }
 
 /** What it throws is left to Node, which prints the place. */
-function start(host: Host, resource: AsyncResource, body: Body): void {
+function start(): void {
+  const { run } = progress
+  if (run === undefined) return
   let hasThrown = true
   try {
-    const result = resource.runInAsyncScope(body)
+    const result = run.resource.runInAsyncScope(run.body)
     hasThrown = false
     if (isThenable(result)) waitFor(result)
     else finish(result)
@@ -318,36 +351,44 @@ function start(host: Host, resource: AsyncResource, body: Body): void {
     if (hasThrown) {
       progress.isSettled = true
       // A listener of the function's may take it.
-      process.nextTick(() => end(host, exitCode(host, 1)))
+      process.nextTick(endAsFailed)
     }
   }
+}
 
-  function waitFor(result: PromiseLike<unknown>): void {
-    try {
-      check(binding.makeLateThreads(), () => ({ step: () => 'clone' }), start)
-      binding.deliverTasks()
-      Promise.resolve(result).then(finish, fail)
-    } catch (error) {
-      fail(error)
-    }
+const hostOf = ({ run }: Progress): Host => run?.place.host ?? node
+
+function waitFor(result: PromiseLike<unknown>): void {
+  try {
+    check(binding.makeLateThreads(), () => ({ step: () => 'clone' }), start)
+    binding.deliverTasks()
+    Promise.resolve(result).then(finish, fail)
+  } catch (error) {
+    fail(error)
   }
+}
 
-  function finish(result: unknown): void {
-    try {
-      const code = status(host, result)
-      progress.isSettled = true
-      end(host, code)
-    } catch (error) {
-      fail(error)
-    }
-  }
-
-  function fail(error: unknown): void {
+function finish(result: unknown): void {
+  const host = hostOf(progress)
+  try {
+    const code = status(host, result)
     progress.isSettled = true
-    binding.throwUncaught(error)
-    // A listener of the function's has taken it.
-    end(host, exitCode(host, 1))
+    end(host, code)
+  } catch (error) {
+    fail(error)
   }
+}
+
+function fail(error: unknown): void {
+  progress.isSettled = true
+  binding.throwUncaught(error)
+  // A listener of the function's has taken it.
+  endAsFailed()
+}
+
+function endAsFailed(): void {
+  const host = hostOf(progress)
+  end(host, exitCode(host, 1))
 }
 
 /** As process.exit() does it, which somebody may have replaced by what is meant for the parent. */
@@ -393,7 +434,7 @@ function takeOutfit(place: Place): Outfit {
   return outfit?.fits(host) ? outfit : new Outfit(host)
 }
 
-function adopt(place: Place, pid: number, latest: number): void {
+function adopt({ place, latest, signals }: Run, pid: number): void {
   const { host, globals, workers } = place
   const outfit = takeOutfit(place)
   for (const request of host._getActiveRequests()) request.oncomplete = ignore
@@ -406,7 +447,7 @@ function adopt(place: Place, pid: number, latest: number): void {
     else handle.destroyed = true
   }
   leaveWorkers(workers, latest)
-  removeListeners(host, outfit)
+  removeListeners(host, outfit, signals)
   adoptIdentity(host, outfit, pid)
   // Whoever holds one that the parent has opened does not ask process for it again.
   for (const stream of streams) void process[stream.fd === 1 ? 'stdout' : 'stderr']
@@ -613,17 +654,15 @@ function ownListener(listeners: Listener | Listener[] | undefined, name: string)
 }
 
 /** None of them hears that it is removed. */
-function removeListeners(host: Host, outfit: Outfit): void {
+function removeListeners(host: Host, outfit: Outfit, signals: readonly string[]): void {
   if (host.hasUncaughtExceptionCaptureCallback()) host.setUncaughtExceptionCaptureCallback(null)
   const { events, count } = outfit
-  const { _events: former } = host
   host._events = events
   host._eventsCount = count
   progress.onExit = outfit.onExit
-  for (const event in former) {
-    if (event === 'newListener' || event === 'removeListener' || event === 'warning') continue
-    // It closes what listens for a signal.
-    if (event.startsWith('SIG')) (events.removeListener as Listener | undefined)?.call(host, event)
+  // It closes what listens for them.
+  for (let index = 0; index < signals.length; index++) {
+    ;(events.removeListener as Listener | undefined)?.call(host, signals[index])
   }
   outfit.replaceFatalException(host)
 }

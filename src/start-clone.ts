@@ -11,6 +11,7 @@ import { compile } from './compile.js'
 import { CLONE_FILES } from './constants.js'
 import {
   type Body,
+  contextOfCaller,
   enqueueMicrotask,
   getReady,
   goOn,
@@ -18,6 +19,7 @@ import {
   hasEventLoop,
   isExiting,
   isRehearsed,
+  Run,
   rehearse,
 } from './copy.js'
 import { hints } from './hints.js'
@@ -52,6 +54,7 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
       compiled.add(fn)
     }
     const epoll = watches.epoll(caller)
+    const run = new Run(fn, contextOfCaller(), nodeInternals())
     const child = new ClonedChild()
     started = ClonedChild.processOf(child)
     const { flags, stackSize, exitSignal } = request
@@ -77,7 +80,7 @@ export function startClone(fn: Body, checked: Checked, caller: Caller): ClonedCh
       return goOnSynchronously(fn, pid, nodeInternals())
     }
     checked.release?.()
-    return goOn(fn, pid, started, nodeInternals())
+    return goOn(run, pid, started)
   } finally {
     // In the parent only: the child ends here.
     if (!hasBegun) started?.giveUp()

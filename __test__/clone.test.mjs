@@ -1489,7 +1489,7 @@ test("Node's listener for warnings is in the child where it is in the parent at 
 
 // ─── What it costs ─────────────────────────────────────────────────────────────────────────────
 
-for (const [what, before] of [
+for (const [what, before, kind = 'function'] of [
   ['at work', 'await turn()'],
   ['that has just begun', ''],
   [
@@ -1497,6 +1497,7 @@ for (const [what, before] of [
     // What is told of a collection may come with the next one.
     'for (let count = 0; count < 4; count++) { gc(); await turn() } clone(() => {}).waitSync()',
   ],
+  ['at work, for an asynchronous one', 'await turn()', 'async function'],
 ]) {
   test(`A child compiles nothing, as its function and what Node and the package run in it have been compiled before: in a program ${what}`, async (t) => {
     const log = path.join(temporaryDirectory(t), 'v8.log')
@@ -1519,7 +1520,7 @@ for (const [what, before] of [
         await undefined
         marker()
         // Whoever compiles it in the child does so in each.
-        function second() {}
+        ${kind} second() {}
         clone(second).waitSync()
         const status = clone(second).waitSync()
         behind()

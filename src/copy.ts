@@ -11,6 +11,7 @@ import { inspect, types } from 'node:util'
 import { MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import type { Failure } from '../binding.js'
 import { withCode } from './argument-errors.js'
+import { compile } from './compile.js'
 import type { NodeInternals } from './node-internals.js'
 import { check } from './system-call-error.js'
 import { type Watcher, Watches, watches } from './watches.js'
@@ -86,6 +87,7 @@ export function rehearse(internals: NodeInternals): void {
   progress = new Progress()
   try {
     internals.rehearse(HERE)
+    compile(waitFor)
     const watcher = { onReadable: ignore, disown: ignore }
     goOn(new Run(ignore, NOBODYS, internals.standIn(), standIn()), process.pid, watcher)
   } finally {

@@ -152,13 +152,13 @@ pub struct Words {
     heap: Range<usize>,
     /// Node's own, which cannot be written.
     constant: &'static [Range<usize>],
-    /// Pages that can be read, and some that cannot, each in its place.
-    pages: [Cell<(usize, bool)>; Self::PLACES],
+    /// Pages that can be read, and some that cannot, each in its place: its number twice, and one more where it can.
+    pages: [Cell<usize>; Self::PLACES],
     page: usize,
 }
 
 impl Words {
-    const PLACES: usize = 64;
+    const PLACES: usize = 32;
 
     /// What is there after [`learn`]. Does not allocate.
     pub fn of_this_process() -> Self {
@@ -168,7 +168,7 @@ impl Words {
         Self {
             heap: known.map_or(0, |known| known.heap)..end,
             constant: known.map_or(&[], |known| &known.constant),
-            pages: [const { Cell::new((0, false)) }; Self::PLACES],
+            pages: [const { Cell::new(0) }; Self::PLACES],
             page: page_size(),
         }
     }
@@ -187,10 +187,11 @@ impl Words {
         }
         let page = address / self.page;
         let place = &self.pages[page % Self::PLACES];
-        if !self.heap.contains(&address) && place.get().0 != page {
-            place.set((page, can_be_read(address)));
+        let is_of_heap = self.heap.contains(&address);
+        if !is_of_heap && place.get() >> 1 != page {
+            place.set(page << 1 | usize::from(can_be_read(address)));
         }
-        let is_there = self.heap.contains(&address) || place.get().1;
+        let is_there = is_of_heap || place.get() & 1 != 0;
         // SAFETY: its page can be read, and it is aligned.
         is_there.then(|| unsafe { (address as *const usize).read_volatile() })
     }

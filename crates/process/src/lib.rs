@@ -27,6 +27,7 @@ mod threads;
 mod uv;
 mod wait;
 mod wide_pipe;
+mod words;
 
 pub use failure::{Step, StepFailure, ThreadFailure};
 pub use guard::{exit_now, guard};

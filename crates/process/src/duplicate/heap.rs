@@ -14,11 +14,9 @@
 //! unmapping is read by the kernel.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -30,6 +28,7 @@ use nix::unistd::read;
 use crate::maps::page_size;
 use crate::objects::constants_beside;
 use crate::uv::symbol;
+use crate::words::{TOP, Words};
 
 /// The kernel's own limit (vm.max_map_count), unless it was raised.
 const MOST: usize = 65_536;
@@ -72,8 +71,8 @@ struct Known {
     form: Option<Form>,
     /// What V8 keeps from forks, and is no chunk: code, what cannot be written, reserved space.
     others: Vec<Mapping>,
-    /// Where the libc's heap begins; 0: there is none.
-    heap: usize,
+    /// Where the libc's heap begins, if it has one of brk(2).
+    heap: Option<usize>,
     /// What is mapped of Node for good, and cannot be written.
     constant: Vec<Range<usize>>,
     /// What the kernel has not mapped for itself, and can be advised.
@@ -146,65 +145,10 @@ pub fn words_that_may_be_gone(address: usize, words: &mut [usize]) -> &[usize] {
     &words[..usize::try_from(read).unwrap_or(0) / size_of::<usize>()]
 }
 
-/// Words of memory that can be written, where there is no other thread that could unmap it.
-pub struct Words {
-    /// What the libc has from brk(2).
-    heap: Range<usize>,
-    /// Node's own, which cannot be written.
-    constant: &'static [Range<usize>],
-    /// Pages that can be read, and some that cannot, each in its place: its number twice, and one more where it can.
-    pages: [Cell<usize>; Self::PLACES],
-    page: usize,
-}
-
-impl Words {
-    const PLACES: usize = 32;
-
-    /// What is there after [`learn`]. Does not allocate.
-    pub fn of_this_process() -> Self {
-        let known = KNOWN.get();
-        // SAFETY: an integer; the libc tells where its memory ends.
-        let end = unsafe { libc::sbrk(0) } as usize;
-        Self {
-            heap: known.map_or(0, |known| known.heap)..end,
-            constant: known.map_or(&[], |known| &known.constant),
-            pages: [const { Cell::new(0) }; Self::PLACES],
-            page: page_size(),
-        }
-    }
-
-    /// Whether it may be the address of one; what cannot be is told apart without a look.
-    pub fn may_be(&self, address: usize) -> bool {
-        address.is_multiple_of(align_of::<usize>())
-            && (self.page..TOP).contains(&address)
-            && !self.constant.iter().any(|range| range.contains(&address))
-    }
-
-    /// The word at an address. Does not allocate.
-    pub fn at(&self, address: usize) -> Option<usize> {
-        if !self.may_be(address) {
-            return None;
-        }
-        let page = address / self.page;
-        let place = &self.pages[page % Self::PLACES];
-        let is_of_heap = self.heap.contains(&address);
-        if !is_of_heap && place.get() >> 1 != page {
-            place.set(page << 1 | usize::from(can_be_read(address)));
-        }
-        let is_there = is_of_heap || place.get() & 1 != 0;
-        // SAFETY: its page can be read, and it is aligned.
-        is_there.then(|| unsafe { (address as *const usize).read_volatile() })
-    }
-}
-
-fn can_be_read(address: usize) -> bool {
-    /// The kernel reads the set first, and then refuses this.
-    const NO_OPERATION: c_int = -1;
-    const LENGTH_OF_SET: usize = 8;
-    let (set, former) = (address as *const c_void, ptr::null_mut::<c_void>());
-    // SAFETY: the kernel checks the address.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, NO_OPERATION, set, former, LENGTH_OF_SET) };
-    Errno::last() != Errno::EFAULT
+/// What is known of where words can be, after [`learn`]. Does not allocate.
+pub fn words() -> Words {
+    let known = KNOWN.get();
+    Words::new(known.and_then(|known| known.heap), known.map_or(&[], |known| &known.constant))
 }
 
 /// The memory of this process.
@@ -257,7 +201,7 @@ fn known() -> Result<&'static Known> {
         return Ok(known);
     }
     let (mut mappings, mut kept) = (Vec::new(), Vec::new());
-    let (mut kernels, mut heap) = (Vec::new(), 0);
+    let (mut kernels, mut heap) = (Vec::new(), None);
     each_line(&open_file(c"/proc/self/smaps")?, &mut vec![0; AT_ONCE], |line| {
         if let Some(flags) = line.strip_prefix(b"VmFlags: ") {
             if flags.split(|byte| *byte == b' ').any(|flag| flag == b"dc") {
@@ -267,7 +211,7 @@ fn known() -> Result<&'static Known> {
             if mapping.kind == Kind::Kernel {
                 kernels.push((mapping.start, mapping.end));
             } else if line.ends_with(b"[heap]") {
-                heap = mapping.start;
+                heap = Some(mapping.start);
             }
             mappings.push(mapping);
         }
@@ -290,14 +234,11 @@ fn constant() -> Vec<Range<usize>> {
     symbol(b"uv_run\0").map_or_else(Vec::new, |code| constants_beside(code as usize))
 }
 
-/// Above what a process can map; the kernel's page for old system calls is there.
-const TOP: usize = 1 << (usize::BITS - 8);
-
 /// What is between some mappings, in order.
 fn beside(mappings: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let starts = mappings.iter().map(|(start, _)| *start).chain([TOP]);
     let ends = [page_size()].into_iter().chain(mappings.iter().map(|(_, end)| *end));
-    ends.zip(starts).filter(|(end, start)| end < start && *start <= TOP).collect()
+    ends.zip(starts.map(|start| start.min(TOP))).filter(|(end, start)| end < start).collect()
 }
 
 impl Heap {
@@ -460,4 +401,21 @@ fn hexadecimal(text: &[u8]) -> (usize, &[u8]) {
         (number, rest) = (number << 4 | usize::from(value), following);
     }
     (number, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TOP, beside, page_size};
+
+    #[test]
+    fn all_is_ours_but_what_the_kernel_has_mapped() {
+        let page = page_size();
+        assert_eq!(beside(&[]), [(page, TOP)]);
+        let (data, code, old) =
+            ((40 * page, 44 * page), (44 * page, 46 * page), (usize::MAX - page, usize::MAX));
+        assert_eq!(beside(&[data, code]), [(page, 40 * page), (46 * page, TOP)]);
+        assert_eq!(beside(&[data, code, old]), [(page, 40 * page), (46 * page, TOP)]);
+        let apart = (50 * page, 51 * page);
+        assert_eq!(beside(&[code, apart]), [(page, 44 * page), (46 * page, 50 * page), (51 * page, TOP)]);
+    }
 }

@@ -50,7 +50,6 @@ mod threads;
 mod v8;
 mod waits;
 
-pub(crate) use heap::Words;
 pub use late::make_late_threads;
 pub use threads::renew_ids;
 pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};
@@ -213,9 +212,8 @@ pub unsafe fn duplicate(
     if let Ok(Cloned::Child) = cloned {
         let shares_descriptors = request.flags.contains(CloneFlags::FILES);
         if !shares_descriptors {
-            let words = Words::of_this_process();
             // SAFETY: the loop and the stack are this thread's, and no other thread is here.
-            unsafe { drop_results_on_stack(event_loop, stack_end, &words) };
+            unsafe { drop_results_on_stack(event_loop, stack_end, &heap::words()) };
         }
         let begun = child::begin(request, talk, &rows, &parked, &handlers, event_loop);
         let is_told = begun.is_err() && !rows.is_empty();

@@ -20,7 +20,7 @@ use super::layout::{
 };
 use super::wakes::fork;
 use super::{Uv, symbol};
-use crate::duplicate::Words;
+use crate::words::Words;
 
 /// The parent's handles stay where they are, closed as far as libuv is concerned; their callbacks never run. Of its requests
 /// `own_requests` will complete: those that the pool's threads in the copy hold. `unwound` is called once, when the loop calls

@@ -81,14 +81,16 @@ struct Known {
 
 static KNOWN: OnceLock<Known> = OnceLock::new();
 
-/// How the header of a chunk tells where the chunk is, and how long.
+/// How the header of a chunk tells where the chunk is, and how long. Each does so more than once: what malloc has may look like one of
+/// these words by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// The first word is the length, the fourth where objects begin (Node 20).
+    /// The first word is the length, the fourth where objects begin; the eleventh is the address, followed by the length (Node 20).
     Length,
-    /// The second word is the address, followed by the length (Node 22).
+    /// The second word is the address, followed by the length, and so is the twelfth (Node 22).
     Address,
-    /// The second word points to a description whose second word is the address, followed by the length (Node 24 and later).
+    /// The second word points to a description whose second word is the address, followed by the length, which is the seventh too
+    /// (Node 24 and later).
     Description,
 }
 
@@ -97,24 +99,29 @@ impl Form {
 
     /// How long the chunk is that begins at `start`, if one does, and it ends at `end` at the latest.
     fn length(self, start: usize, end: usize) -> Option<usize> {
+        const MOST_WORDS: usize = 13;
         if !is_resident(start) {
             return None;
         }
-        let word = word_that_may_be_gone;
-        let region = |place: usize| {
-            let (begin, length) = (word(place)?, word(place + 8)?);
-            (begin == start).then_some(length)
-        };
-        let length = match self {
-            Self::Length => {
-                let objects = word(start + 24)?;
-                (start..start + CHUNK).contains(&objects).then(|| word(start))?
+        let mut header = [0; MOST_WORDS];
+        let header: &[usize; MOST_WORDS] = words_that_may_be_gone(start, &mut header).try_into().ok()?;
+        let length = match (self, header) {
+            (Self::Length, &[length, _, _, objects, .., begin, again, _]) => {
+                let is_chunk = begin == start && again == length && (start..start + CHUNK).contains(&objects);
+                is_chunk.then_some(length)
             }
-            Self::Address => region(start + 8),
-            Self::Description => {
-                let description = word(start + 8).filter(|description| description.is_multiple_of(8))?;
-                region(description.checked_add(8)?)
+            (Self::Address, &[_, begin, length, .., once_more, again]) => {
+                (begin == start && once_more == start && again == length).then_some(length)
             }
+            (Self::Description, &[_, place, ..]) if place.is_multiple_of(align_of::<usize>()) => {
+                match words_that_may_be_gone(place, &mut [0; 7]) {
+                    &[_, begin, length, _, _, _, again] => {
+                        (begin == start && again == length).then_some(length)
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
         }?;
         let length = length.checked_next_multiple_of(page_size())?;
         (1..=end - start).contains(&length).then_some(length)
@@ -127,11 +134,6 @@ fn is_resident(page: usize) -> bool {
     // SAFETY: a byte for one page, of which the kernel checks whether it is mapped.
     let result = unsafe { libc::mincore(page as *mut c_void, 1, &raw mut residence) };
     result == 0 && residence & 1 != 0
-}
-
-/// A word of memory that another thread may be unmapping: the kernel says whether it is there.
-fn word_that_may_be_gone(address: usize) -> Option<usize> {
-    words_that_may_be_gone(address, &mut [0]).first().copied()
 }
 
 /// As many words of memory as there are, which the kernel says.

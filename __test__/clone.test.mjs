@@ -2125,6 +2125,37 @@ test('No thread of a child keeps the ids that it gives up, whatever its threads 
   t.is(output, '', errors)
 })
 
+for (const [what, put] of [
+  [
+    'another',
+    'const own = process.setuid; process.setuid = function setuid(id) { return own.call(this, id) }',
+  ],
+  [
+    'one that cannot be written to',
+    "Object.defineProperty(process, 'setuid', { value: process.setuid, writable: false, configurable: true })",
+  ],
+  [
+    'one for good',
+    "Object.defineProperty(process, 'setuid', { value: process.setuid, writable: false, configurable: false })",
+  ],
+]) {
+  test(`So has a child of a parent that has put ${what} in the place of process.setuid() since its first clone`, async (t) => {
+    const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+      ${THREADS}
+      clone(() => {}).waitSync()
+      ${put}
+      ;(async () => {
+        for (let count = 0; count < 5; count++) {
+          await new Promise((resolve) => setTimeout(resolve, 5))
+          const { code } = clone(() => { process.setuid(0); tell(threads() > 1); return 3 }).waitSync()
+          if (code !== 3) console.log(code)
+        }
+      })()`
+    const { output, errors } = await program([...privileged, process.execPath, '-e', source])
+    t.is(output, 'true\n'.repeat(5), errors)
+  })
+}
+
 // Node 20 has that thread always.
 const ifItCanBeWithout = process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? test : () => {}
 
@@ -2140,6 +2171,110 @@ ifItCanBeWithout(
     t.is(output, 'ETIMEDOUT 7\n', errors)
   },
 )
+
+test('A child of a process whose malloc has no heap of brk(2), and of one whose libraries lie elsewhere, is as any other', async (t) => {
+  if (!available(t, hasCompiler(), 'a C compiler')) return
+  // Nothing is ever freed.
+  const library = compileLibrary(
+    t,
+    `#define _GNU_SOURCE
+    #include <errno.h>
+    #include <stdatomic.h>
+    #include <stdint.h>
+    #include <string.h>
+    #include <sys/mman.h>
+    static _Atomic uintptr_t next, end;
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+    void *memalign(size_t alignment, size_t size) {
+      if (alignment < 16) alignment = 16;
+      while (atomic_flag_test_and_set(&busy));
+      uintptr_t place = (next + 16 + alignment - 1) / alignment * alignment;
+      if (place + size > end) {
+        size_t length = size + alignment + (64 << 20);
+        next = (uintptr_t)mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        end = next + length;
+        place = (next + 16 + alignment - 1) / alignment * alignment;
+      }
+      next = place + size;
+      ((size_t *)place)[-1] = size;
+      atomic_flag_clear(&busy);
+      return (void *)place;
+    }
+    void *malloc(size_t size) { return memalign(16, size); }
+    void free(void *memory) {}
+    void *calloc(size_t count, size_t size) { return memset(malloc(count * size), 0, count * size); }
+    void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
+    int posix_memalign(void **result, size_t alignment, size_t size) { *result = memalign(alignment, size); return 0; }
+    size_t malloc_usable_size(void *memory) { return memory ? ((size_t *)memory)[-1] : 0; }
+    void *realloc(void *memory, size_t size) {
+      size_t former = malloc_usable_size(memory);
+      void *result = malloc(size);
+      return memory ? memcpy(result, memory, former < size ? former : size) : result;
+    }`,
+  )
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const { readFileSync } = require('node:fs')
+    const hasHeap = readFileSync('/proc/self/maps', 'utf8').includes('[heap]')
+    ;(async () => {
+      const codes = []
+      for (const fn of [() => 3, async () => { await new Promise(setImmediate); return 4 }]) {
+        for (let count = 0; count < 3; count++) {
+          await new Promise((resolve) => setTimeout(resolve, 1))
+          codes.push(clone(fn).waitSync().code)
+        }
+      }
+      console.log(hasHeap, codes.join())
+    })()`
+  const node = [process.execPath, '-e', source]
+  const own = await program(['env', `LD_PRELOAD=${library}`, ...node])
+  t.is(own.output, 'false 3,3,3,4,4,4\n', own.errors)
+  // As with an unlimited stack: what is mapped grows upwards, from below the kernel's own pages to above them.
+  const upwards = await program(['setarch', '--addr-compat-layout', ...node])
+  t.is(upwards.output, 'true 3,3,3,4,4,4\n', upwards.errors)
+})
+
+test('A value whose then cannot be read ends the child, whoever listens for errors', async (t) => {
+  const { output, errors } = await script(`
+    const fn = () => {
+      process.on('uncaughtException', ({ message }) => console.log(message))
+      return { get then() { throw new Error('no then') } }
+    }
+    clone(fn).wait().then(console.log)`)
+  t.is(output, 'no then\n{ code: 1, signal: null }\n', errors)
+})
+
+test('A program is started at once where memory without end is reserved', async (t) => {
+  if (!available(t, hasCompiler(), 'a C compiler')) return
+  const library = compileLibrary(
+    t,
+    `#include <stdlib.h>
+    #include <sys/mman.h>
+    __attribute__((constructor)) static void reserve(void) {
+      int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+      for (int count = 0; count < 4; count++)
+        if (mmap(0, 1L << 40, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) abort();
+    }`,
+  )
+  // As many looks as there are 256 kB in all this take seconds.
+  const source = `const { clone } = require(${JSON.stringify(LIBRARY)})
+    const { execFileSync } = require('node:child_process')
+    clone(() => 0).waitSync()
+    execFileSync('true')`
+  const log = path.join(temporaryDirectory(t), 'calls')
+  if (!available(t, hasStrace(), 'strace')) return
+  const words = ['strace', '-f', '-qq', '-e', 'trace=mincore', '-e', 'signal=none', '-o', log]
+  const { code, errors } = await program([
+    ...words,
+    'env',
+    `LD_PRELOAD=${library}`,
+    process.execPath,
+    '-e',
+    source,
+  ])
+  t.is(code, 0, errors)
+  const looks = readFileSync(log, 'utf8').match(/mincore\(/g)?.length
+  t.true(looks > 0 && looks < 10_000, String(looks))
+})
 
 test("What the process's NODE_OPTIONS say later is not what it has been started with", async (t) => {
   const source = `process.env.NODE_OPTIONS = '--disable-sigusr1'

@@ -346,8 +346,9 @@ function start(): void {
   let hasThrown = true
   try {
     const result = run.resource.runInAsyncScope(run.body)
+    const isPending = isThenable(result)
     hasThrown = false
-    if (isThenable(result)) waitFor(result)
+    if (isPending) waitFor(result as PromiseLike<unknown>)
     else finish(result)
   } finally {
     if (hasThrown) {
@@ -494,7 +495,10 @@ class Outfit {
     this.events.beforeExit = onBeforeExit
     this.events.exit = this.onExit
     this.count = Object.keys(this.events).length
-    this.#credentials = renewedCredentials(host)
+    this.#credentials = CREDENTIALS.map((name) => {
+      const change = host[name]
+      return { name, change, renewed: change && renewed(change) }
+    })
     this.#fatalException = (error, fromPromise) => {
       progress.isFatal = true
       try {
@@ -519,9 +523,12 @@ class Outfit {
   replaceCredentials(host: Host): void {
     const credentials = this.#credentials
     for (let index = 0; index < credentials.length; index++) {
-      const { name, change, renewed } = credentials[index] as Credential
+      const { name, change, renewed: own } = credentials[index] as Credential
+      const current = host[name]
+      if (current === undefined) continue
       // Somebody may have put another in its place meanwhile.
-      if (host[name] === change) host[name] = renewed
+      const wanted = current === change && own !== undefined ? own : renewed(current)
+      if (wanted !== current) put(host, name, wanted)
     }
   }
 
@@ -606,31 +613,36 @@ function reallyExit(this: unknown, code: number): void {
 
 const CREDENTIALS = ['setuid', 'seteuid', 'setgid', 'setegid', 'setgroups', 'initgroups'] as const
 
-/** One of them, and what a copy has in its place. */
+/** One of them, as it was, and what a copy has in its place. */
 interface Credential {
   name: (typeof CREDENTIALS)[number]
-  change: Listener
-  renewed: Listener
+  change: Listener | undefined
+  renewed: Listener | undefined
 }
+
+const renewing = new WeakSet<Listener>()
 
 /** The libc has every thread change its ids, but one that comes meanwhile, or that it does not know by its own. */
-function renewedCredentials(host: Host): Credential[] {
-  const found: Credential[] = []
-  for (const name of CREDENTIALS) {
-    const change = host[name]
-    if (change === undefined || renewing.has(change)) continue
-    const renewed: Listener = function (...args) {
-      check(binding.renewThreadIds(), () => ({}), renewed)
-      return change.apply(this, args)
-    }
-    renewing.add(renewed)
-    found.push({ name, change, renewed })
+function renewed(change: Listener): Listener {
+  // That of a copy of a copy is so already.
+  if (renewing.has(change)) return change
+  const own: Listener = function (...args) {
+    check(binding.renewThreadIds(), () => ({}), own)
+    return change.apply(this, args)
   }
-  return found
+  renewing.add(own)
+  return own
 }
 
-/** A copy of a copy has them already. */
-const renewing = new WeakSet<Listener>()
+function put(host: Host, name: Credential['name'], value: Listener): void {
+  try {
+    host[name] = value
+  } catch {
+    const descriptor = { value, configurable: true, enumerable: true, writable: false }
+    // What cannot be replaced finds all threads there.
+    if (!Reflect.defineProperty(host, name, descriptor)) check(binding.renewThreadIds(), () => ({}), put)
+  }
+}
 
 /** What hears of events without being among the listeners of `process`: what wraps its `emit`, and the parent's domains. */
 function leaveListeners(host: Host): void {
@@ -715,7 +727,7 @@ function adoptDispatchers(holder: object): void {
   let agent: Dispatcher | undefined
   for (const symbol of DISPATCHERS) {
     const former = globals[symbol]
-    const made = former && renewed(former, agent)
+    const made = former && renewedDispatcher(former, agent)
     if (!made) continue
     agent ??= made
     defineProperty(globals, symbol, {
@@ -727,7 +739,7 @@ function adoptDispatchers(holder: object): void {
   }
 }
 
-function renewed(like: Dispatcher, agent: Dispatcher | undefined): Dispatcher | undefined {
+function renewedDispatcher(like: Dispatcher, agent: Dispatcher | undefined): Dispatcher | undefined {
   // A composed one shows the constructor of what it wraps.
   if (types.isProxy(like)) return undefined
   const Class = like.constructor

@@ -21,6 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::child::perform;
+use crate::duplicate::keep_from_fork;
 use crate::plan::Action;
 use crate::signals::Blocked;
 
@@ -40,6 +41,7 @@ impl Disposable {
     pub fn start<T>(flags: CloneFlags, task: fn(&T), data: &T) -> Result<Self> {
         refuse_to_be_init()?;
         let parent = Pid::this();
+        keep_from_fork();
         let _blocked = Blocked::all()?;
         // SAFETY: the callers' flags share neither memory nor signal handlers, and the child ends below.
         match unsafe { copy(flags) }? {

@@ -58,7 +58,7 @@ pub struct Wait {
     resumes_at: i64,
 }
 
-/// Whether a system call is one in which no lock is held: malloc changes mappings under its own, and of futex(2) it is what
+/// Whether a system call is one in which no lock is held: malloc changes mappings under its own, fork(3) holds it, and of futex(2) it is what
 /// glibc waits for events with, rather than for a lock, or, under another lock, for others to leave a condition variable;
 /// and as long as there is something to wait for, as who does not wait any more may have been given a lock. musl waits for
 /// everything alike.
@@ -68,7 +68,9 @@ pub struct Wait {
 /// The thread that makes the call waits in its handler.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 unsafe fn only_waits(call: i64, arguments: [i64; 3]) -> bool {
-    const MOVING_MEMORY: [libc::c_long; 6] = [
+    const UNDER_A_LOCK: [libc::c_long; 8] = [
+        libc::SYS_clone,
+        libc::SYS_clone3,
         libc::SYS_brk,
         libc::SYS_mmap,
         libc::SYS_munmap,
@@ -77,7 +79,11 @@ unsafe fn only_waits(call: i64, arguments: [i64; 3]) -> bool {
         libc::SYS_madvise,
     ];
     if call != libc::SYS_futex {
-        return !MOVING_MEMORY.contains(&call);
+        #[cfg(target_arch = "x86_64")]
+        if [libc::SYS_fork, libc::SYS_vfork].contains(&call) {
+            return false;
+        }
+        return !UNDER_A_LOCK.contains(&call);
     }
     let [word, operation, expected] = arguments;
     let command = operation & !i64::from(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
@@ -91,3 +97,24 @@ unsafe fn only_waits(call: i64, arguments: [i64; 3]) -> bool {
 /// Which of futex(2)'s arguments says how long it may take; null: without a limit.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const LIMIT_OF_FUTEX: usize = 3;
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tests {
+    use super::only_waits;
+
+    #[test]
+    fn who_forks_or_changes_mappings_may_hold_a_lock_and_who_reads_does_not() {
+        // SAFETY: none of them is futex(2), whose word is read.
+        let waits = |call| unsafe { only_waits(call, [0; 3]) };
+        for call in [libc::SYS_clone, libc::SYS_clone3, libc::SYS_mmap, libc::SYS_brk] {
+            assert!(!waits(call), "{call}");
+        }
+        #[cfg(target_arch = "x86_64")]
+        for call in [libc::SYS_fork, libc::SYS_vfork] {
+            assert!(!waits(call), "{call}");
+        }
+        for call in [libc::SYS_read, libc::SYS_ppoll, libc::SYS_epoll_pwait] {
+            assert!(waits(call), "{call}");
+        }
+    }
+}

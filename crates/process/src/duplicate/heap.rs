@@ -6,7 +6,7 @@
 //!
 //! Which those are, only /proc/self/smaps says, and reading that costs more than the fork: it walks all memory. It is read once, before
 //! the first copy. Later they are known by the header of a chunk of V8's heap; where V8 has made something else since, it stays let
-//! through, which costs forks a little, and is never wrong.
+//! through, which costs forks a little.
 //!
 //! # Safety
 //!
@@ -189,8 +189,12 @@ pub fn learn() -> Result<()> {
     }
 }
 
-/// Any thread may be who forks, while others run.
 unsafe extern "C" fn before_fork() {
+    keep_from_fork();
+}
+
+/// What V8 keeps from forks is kept from the next one. Any thread may be who forks, while others run. Does not allocate.
+pub fn keep_from_fork() {
     // A thread that makes a copy has it, and would wait for this one, which has its signals blocked: this fork is slower then.
     let Some(Ok(mut heap)) = HEAP.get().map(Mutex::try_lock) else { return };
     if IS_LET_THROUGH.load(Ordering::Relaxed) && heap.hold_back().is_ok() {
@@ -213,7 +217,7 @@ fn known() -> Result<&'static Known> {
             if mapping.kind == Kind::Kernel {
                 kernels.push((mapping.start, mapping.end));
             } else if line.ends_with(b"[heap]") {
-                heap = Some(mapping.start);
+                heap.get_or_insert(mapping.start);
             }
             mappings.push(mapping);
         }
@@ -227,7 +231,9 @@ fn known() -> Result<&'static Known> {
     let is_chunk = |mapping: &Mapping| {
         mapping.may_be_chunk() && form.is_some_and(|form| form.length(mapping.start, mapping.end).is_some())
     };
-    let others = kept.iter().copied().filter(|mapping| !is_chunk(mapping)).collect();
+    // Where chunks cannot be told, what is at their place later may be malloc's.
+    let is_other = |mapping: &Mapping| !is_chunk(mapping) && (form.is_some() || !mapping.may_be_chunk());
+    let others = kept.iter().copied().filter(is_other).collect();
     Ok(KNOWN.get_or_init(|| Known { form, others, heap, constant: constant(), ours: beside(&kernels) }))
 }
 
@@ -282,7 +288,8 @@ impl Heap {
     fn hold_back(&mut self) -> Result<()> {
         self.read()?;
         let Self { known, mappings, .. } = self;
-        for mapping in mappings.iter().filter(|mapping| mapping.kind == Kind::Memory) {
+        let mut looks = MOST_LOOKS;
+        for mapping in mappings.iter().filter(|mapping| mapping.kind != Kind::Kernel) {
             // What malloc has is readable and writable, or reserved for that: it must not be taken for V8's.
             let was_kept = known.others.iter().any(|other| {
                 other.permissions == mapping.permissions
@@ -295,7 +302,7 @@ impl Heap {
             if was_kept {
                 advise((mapping.start, mapping.end), libc::MADV_DONTFORK)?;
             } else if let Some(form) = known.form.filter(|_| mapping.may_have_chunks()) {
-                hold_chunks_back(form, mapping)?;
+                hold_chunks_back(form, mapping, &mut looks)?;
             }
         }
         Ok(())
@@ -318,11 +325,21 @@ impl Heap {
     }
 }
 
+/// How often chunks are looked for in vain before a fork, and how often in one mapping: memory that is reserved may have no end. Those
+/// that are not found cost the fork a little.
+const MOST_LOOKS: usize = 4096;
+const MOST_LOOKS_AT_ONE: usize = 64;
+
 /// A mapping may have several, between what is others'.
-fn hold_chunks_back(form: Form, mapping: &Mapping) -> Result<()> {
+fn hold_chunks_back(form: Form, mapping: &Mapping, looks: &mut usize) -> Result<()> {
     let mut start = mapping.start.next_multiple_of(CHUNK);
-    while start < mapping.end {
+    let mut looks_here = MOST_LOOKS_AT_ONE;
+    while start < mapping.end && looks_here > 0 && *looks > 0 {
         let length = form.length(start, mapping.end);
+        if length.is_none() {
+            *looks -= 1;
+            looks_here -= 1;
+        }
         if let Some(length) = length {
             let range = (start, start + length);
             advise(range, libc::MADV_DONTFORK)?;

@@ -50,6 +50,7 @@ mod threads;
 mod v8;
 mod waits;
 
+pub(crate) use heap::keep_from_fork;
 pub use late::make_late_threads;
 pub use threads::renew_ids;
 pub use v8::{cancel_termination, end_silence, is_ending, silence, terminate};

@@ -19,8 +19,6 @@ pub const TOP: usize = 1 << (usize::BITS - 8);
 
 /// Words that can be written, of a process that has no other thread.
 pub struct Words {
-    /// What the libc has from brk(2).
-    heap: Range<usize>,
     constant: &'static [Range<usize>],
     /// Pages that can be read, and some that cannot, each in its place: its number twice, and one more where it can.
     pages: [Cell<usize>; Self::PLACES],
@@ -28,17 +26,11 @@ pub struct Words {
 }
 
 impl Words {
-    const PLACES: usize = 32;
+    const PLACES: usize = 64;
 
-    /// `heap` is where the libc's heap begins, if it has one of brk(2); what is `constant` is mapped for good, and cannot be written.
-    /// Does not allocate.
-    pub fn new(heap: Option<usize>, constant: &'static [Range<usize>]) -> Self {
-        let heap = heap.map_or(0..0, |start| {
-            // SAFETY: an integer; the libc tells where its memory ends.
-            let end = unsafe { libc::sbrk(0) } as usize;
-            start..if end < TOP { end } else { start }
-        });
-        Self { heap, constant, pages: [const { Cell::new(0) }; Self::PLACES], page: page_size() }
+    /// What is `constant` is mapped for good, and cannot be written. Does not allocate.
+    pub fn new(constant: &'static [Range<usize>]) -> Self {
+        Self { constant, pages: [const { Cell::new(0) }; Self::PLACES], page: page_size() }
     }
 
     /// Whether it may be the address of one; what cannot be is told apart without a look.
@@ -55,13 +47,11 @@ impl Words {
         }
         let page = address / self.page;
         let place = &self.pages[page % Self::PLACES];
-        let is_of_heap = self.heap.contains(&address);
-        if !is_of_heap && place.get() >> 1 != page {
+        if place.get() >> 1 != page {
             place.set(page << 1 | usize::from(can_be_read(address)));
         }
-        let is_there = is_of_heap || place.get() & 1 != 0;
         // SAFETY: its page can be read, and it is aligned, so that it does not go beyond the page.
-        is_there.then(|| unsafe { (address as *const usize).read_volatile() })
+        (place.get() & 1 != 0).then(|| unsafe { (address as *const usize).read_volatile() })
     }
 }
 
@@ -97,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_word_is_there_where_it_can_be_read() {
-        let words = Words::new(None, &[]);
+        let words = Words::new(&[]);
         let (memory, second) = pages();
         // SAFETY: the first page is ours.
         unsafe { memory.write(7) };
@@ -110,23 +100,17 @@ mod tests {
         }
         // SAFETY: ours, and nobody uses it any more.
         assert_eq!(unsafe { libc::munmap(memory.cast(), page_size()) }, 0);
-        let again = Words::new(None, &[]);
+        let again = Words::new(&[]);
         assert_eq!(again.at(memory as usize), None, "it is gone");
     }
 
     #[test]
-    fn what_is_constant_is_passed_over_and_a_heap_is_not_asked_about() {
+    fn what_is_constant_is_passed_over() {
         static NUMBER: usize = 9;
         let address = &raw const NUMBER as usize;
-        assert_eq!(Words::new(None, &[]).at(address), Some(9));
-        let constant = vec![address..address + 8, 0..0].leak();
-        let words = Words::new(None, constant);
+        assert_eq!(Words::new(&[]).at(address), Some(9));
+        let words = Words::new(vec![address..address + 8, 0..0].leak());
         assert!(!words.may_be(address));
         assert_eq!(words.at(address), None);
-
-        // SAFETY: an integer.
-        let end = unsafe { libc::sbrk(0) } as usize;
-        let words = Words::new(Some(end), &[]);
-        assert_eq!(words.at(end.next_multiple_of(page_size()) + (1 << 40)), None, "it is beyond the heap");
     }
 }

@@ -71,8 +71,6 @@ struct Known {
     form: Option<Form>,
     /// What V8 keeps from forks, and is no chunk: code, what cannot be written, reserved space.
     others: Vec<Mapping>,
-    /// Where the libc's heap begins, if it has one of brk(2).
-    heap: Option<usize>,
     /// What is mapped of Node for good, and cannot be written.
     constant: Vec<Range<usize>>,
     /// What the kernel has not mapped for itself, and can be advised.
@@ -147,10 +145,9 @@ pub fn words_that_may_be_gone(address: usize, words: &mut [usize]) -> &[usize] {
     &words[..usize::try_from(read).unwrap_or(0) / size_of::<usize>()]
 }
 
-/// What is known of where words can be, after [`learn`]. Does not allocate.
+/// Where words can be, after [`learn`]. Does not allocate.
 pub fn words() -> Words {
-    let known = KNOWN.get();
-    Words::new(known.and_then(|known| known.heap), known.map_or(&[], |known| &known.constant))
+    Words::new(KNOWN.get().map_or(&[], |known| &known.constant))
 }
 
 /// The memory of this process.
@@ -207,7 +204,7 @@ fn known() -> Result<&'static Known> {
         return Ok(known);
     }
     let (mut mappings, mut kept) = (Vec::new(), Vec::new());
-    let (mut kernels, mut heap) = (Vec::new(), None);
+    let mut kernels = Vec::new();
     each_line(&open_file(c"/proc/self/smaps")?, &mut vec![0; AT_ONCE], |line| {
         if let Some(flags) = line.strip_prefix(b"VmFlags: ") {
             if flags.split(|byte| *byte == b' ').any(|flag| flag == b"dc") {
@@ -216,8 +213,6 @@ fn known() -> Result<&'static Known> {
         } else if let Some(mapping) = parse(line) {
             if mapping.kind == Kind::Kernel {
                 kernels.push((mapping.start, mapping.end));
-            } else if line.ends_with(b"[heap]") {
-                heap.get_or_insert(mapping.start);
             }
             mappings.push(mapping);
         }
@@ -234,7 +229,7 @@ fn known() -> Result<&'static Known> {
     // Where chunks cannot be told, what is at their place later may be malloc's.
     let is_other = |mapping: &Mapping| !is_chunk(mapping) && (form.is_some() || !mapping.may_be_chunk());
     let others = kept.iter().copied().filter(is_other).collect();
-    Ok(KNOWN.get_or_init(|| Known { form, others, heap, constant: constant(), ours: beside(&kernels) }))
+    Ok(KNOWN.get_or_init(|| Known { form, others, constant: constant(), ours: beside(&kernels) }))
 }
 
 /// The executable's own, which is never unmapped.

@@ -114,6 +114,7 @@ function standIn(): Place {
     _fatalException: () => false,
     _getActiveHandles: none,
     _getActiveRequests: none,
+    ...Object.fromEntries(CREDENTIALS.map((name) => [name, ignore])),
   }) as unknown as Host
   Object.defineProperty(host, 'exitCode', {
     get: () => node.exitCode,
